@@ -1,0 +1,40 @@
+"""The three values that travel through the system, and the letters of their axes.
+
+n sequences, s frames, h rows, w columns, c channels, p parts, d features, k classes.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """A padded batch of silhouette sequences, as it travels to the devices.
+
+    silhouettes: uint8 [n, s, h, w], white body (255) on black; scaled to [0, 1] on the device.
+    frame_mask: bool [n, s], False on padding. Real frames come first; every row has at least one.
+    labels: int32 [n], the class of the subject; -1 for a row that only fills the batch up.
+    """
+
+    silhouettes: Any
+    frame_mask: Any
+    labels: Any
+
+
+class ModelOutput(NamedTuple):
+    """What every network returns: embeddings float32 [n, p, d]; logits float32 [n, p, k] or None."""
+
+    embeddings: Any
+    logits: Any = None
+
+
+class EmbeddingTable(NamedTuple):
+    """The embeddings of a split with their labels, one row a sequence.
+
+    embeddings: float32 [n, p, d]; subjects, conditions, views: str [n], e.g. "001", "nm-01", "090".
+    """
+
+    embeddings: np.ndarray
+    subjects: np.ndarray
+    conditions: np.ndarray
+    views: np.ndarray
