@@ -1,0 +1,54 @@
+"""One mesh and three layouts: the only file that says where an array lives."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+
+def make_mesh(model_devices: int = 1) -> Mesh:
+    """All devices of all processes as a mesh ("data", "model"); `model_devices` of them share a classifier."""
+    devices = jax.device_count()
+    if model_devices < 1 or devices % model_devices:
+        raise ValueError(
+            f"config.sharding.model_devices={model_devices} does not divide the {devices} devices: choose a divisor"
+        )
+    shape = (devices // model_devices, model_devices)
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """The first axis is cut over "data"."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def of_state(mesh: Mesh, state):
+    """The layout of a TrainState: whole on every device, but classifiers are cut over their classes on "model"."""
+    cut = mesh.shape["model"]
+
+    def layout(path, leaf):
+        is_classifier = any("classifier" in str(key) for key in path)
+        if cut > 1 and is_classifier and leaf.ndim and leaf.shape[-1] % cut == 0:
+            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), "model"))
+        return replicated(mesh)
+
+    return jax.tree_util.tree_map_with_path(layout, state)
+
+
+def local_rows(mesh: Mesh, rows: int) -> slice:
+    """The rows of a global batch that this process loads."""
+    layout = over_batch(mesh).addressable_devices_indices_map((rows,))
+    starts, stops = zip(*(index[0].indices(rows)[:2] for index in layout.values()), strict=True)
+    return slice(min(starts), max(stops))
+
+
+def to_devices(mesh: Mesh, rows: int, batch):
+    """Arrays of this process's rows -> global arrays [rows, ...], cut over "data"."""
+    layout = over_batch(mesh)
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(layout, np.asarray(x), (rows, *x.shape[1:])), batch
+    )
