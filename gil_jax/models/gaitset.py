@@ -1,0 +1,65 @@
+"""GaitSet: a sequence as a set of silhouettes (Chao, He, Zhang, Feng, AAAI 2019, arXiv 1811.06186)."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from gil_jax.models import layers
+from gil_jax.types import ModelOutput
+
+
+class Block(nnx.Module):
+    """Two convolutions 3x3 (the first of the network 5x5), a LeakyReLU after each."""
+
+    def __init__(self, channels: int, out: int, *, first_size: int = 3, rngs: nnx.Rngs):
+        self.first = layers.Convolution(channels, out, (first_size, first_size), rngs=rngs)
+        self.second = layers.Convolution(out, out, (3, 3), rngs=rngs)
+
+    def __call__(self, frames):
+        return layers.leaky_relu(self.second(layers.leaky_relu(self.first(frames))))
+
+
+class GaitSet(nnx.Module):
+    """Per-frame features and a global branch, each pooled over the set and over horizontal strips.
+
+    channels: of the three blocks. features: of an embedding. bins: numbers of strips of the horizontal pooling.
+    height: of a silhouette in pixels. Raises ValueError that names the field where these do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: tuple = (32, 64, 128),
+        features: int = 256,
+        bins: tuple = (16, 8, 4, 2, 1),
+        height: int = 64,
+        num_classes: int = 0,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        layers.check_no_classifier("gaitset", num_classes)
+        layers.check_channels(channels, 3)
+        layers.check_bins(bins, height, halvings=2)
+        self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
+        first, second, third = channels
+        self.frame1 = Block(1, first, first_size=5, rngs=rngs)
+        self.frame2 = Block(first, second, rngs=rngs)
+        self.frame3 = Block(second, third, rngs=rngs)
+        self.global2 = Block(first, second, rngs=rngs)
+        self.global3 = Block(second, third, rngs=rngs)
+        self.head = layers.PartLinear(2 * sum(bins), third, features, dtype=self.dtype, rngs=rngs)
+
+    def __call__(self, silhouettes, frame_mask) -> ModelOutput:
+        """uint8 [n, s, h, w], bool [n, s] -> embeddings float32 [n, 2 sum(bins), features]; no logits."""
+
+        def set_max(frames):
+            return layers.max_over_frames(frames, frame_mask)
+
+        frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
+        frames = layers.max_pool(self.frame1(frames))
+        branch = layers.max_pool(self.global2(set_max(frames)))
+        frames = layers.max_pool(self.frame2(frames))
+        branch = self.global3(branch + set_max(frames))
+        set_map = set_max(self.frame3(frames))
+        branch = branch + set_map
+        pooled = [layers.horizontal_pooling(maps[:, 0], self.bins) for maps in (set_map, branch)]
+        return ModelOutput(self.head(jnp.concatenate(pooled, axis=1)))

@@ -1,0 +1,149 @@
+"""Plain layers that the networks share. n sequences, s frames, h rows, w columns, c channels, p parts, d features."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gil_jax.models.convolution import convolve
+
+
+class Convolution(nnx.Module):
+    """Convolution without bias, [n, s, h, w, c] -> [n, s, h, w, out]; see `convolve`.
+
+    kernel_size: (height, width) or (time, height, width). Initialised xavier uniform.
+    """
+
+    def __init__(self, channels: int, out: int, kernel_size: tuple, *, strips: int = 1, rngs: nnx.Rngs):
+        initialise = nnx.initializers.xavier_uniform()
+        self.kernel = nnx.Param(initialise(rngs.params(), (*kernel_size, channels, out), jnp.float32))
+        self.strips = strips
+
+    def __call__(self, frames):
+        return convolve(frames, self.kernel[...], strips=self.strips)
+
+
+class PartLinear(nnx.Module):
+    """A linear layer of its own for every part, [n, p, c] -> float32 [n, p, d], computed in `dtype`.
+
+    Initialised uniform(+-b), b = sqrt(6 / (c d + p d)): what xavier makes of a tensor [p, c, d] in PyTorch.
+    """
+
+    def __init__(self, parts: int, channels: int, features: int, *, dtype, rngs: nnx.Rngs):
+        bound = math.sqrt(6 / (channels * features + parts * features))
+        shape = (parts, channels, features)
+        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+        self.dtype = dtype
+
+    def __call__(self, parts):
+        return part_product(parts, self.kernel[...], self.dtype)
+
+
+def part_product(parts, kernel, dtype):
+    """[n, p, c] x [p, c, d] -> float32 [n, p, d]; the factors are rounded to `dtype`, the sums are not."""
+    return jnp.einsum("npc,pcd->npd", parts.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
+
+
+class BatchNorm(nnx.BatchNorm):
+    """Batch normalisation over the leading axes, with PyTorch's numbers: momentum 0.1 (0.9 here), eps 1e-5, and a
+    running variance that is unbiased, while the batch is normalised by the biased one.
+
+    The statistics in training mode are over all rows of the batch: training batches hold no rows that fill up.
+    """
+
+    def __init__(self, features: int, *, use_bias: bool = True, rngs: nnx.Rngs):
+        super().__init__(
+            features,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_bias=use_bias,
+            scale_init=lambda key, shape, dtype: 1 + 0.02 * jax.random.normal(key, shape, dtype),
+            use_fast_variance=False,
+            rngs=rngs,
+        )
+
+    def __call__(self, x):
+        old = self.momentum * self.var[...]
+        normalised = super().__call__(x)
+        if not self.use_running_average:
+            rows = x.size // x.shape[-1]
+            self.var[...] = old + (self.var[...] - old) * (rows / max(rows - 1, 1))
+        return normalised
+
+
+def scale_silhouettes(silhouettes, height: int, dtype):
+    """uint8 [n, s, h, w] -> [n, s, h, w, 1] between 0 and 1.
+
+    Raises ValueError where the height is not that of the network.
+    """
+    if silhouettes.shape[2] != height:
+        raise ValueError(
+            f"silhouettes of height {silhouettes.shape[2]} for a network with model.height={height}: "
+            "set model.height and data.height alike"
+        )
+    return (silhouettes[..., None].astype(jnp.float32) / 255).astype(dtype)
+
+
+def leaky_relu(x):
+    """Slope 0.01 below and at zero, as in PyTorch."""
+    return jnp.where(x > 0, x, x * jnp.asarray(0.01, x.dtype))
+
+
+def max_pool(frames):
+    """The maximum of every 2x2 pixels; an odd last row or column is dropped. [n, s, h, w, c] -> [n, s, h/2, w/2, c]."""
+    n, s, h, w, c = frames.shape
+    frames = frames[:, :, : h - h % 2, : w - w % 2]
+    return frames.reshape(n, s, h // 2, 2, w // 2, 2, c).max(axis=(3, 5))
+
+
+def max_over_frames(frames, frame_mask):
+    """The maximum over the real frames. [n, s, ...], bool [n, s] -> [n, 1, ...]."""
+    mask = frame_mask.reshape(*frame_mask.shape, *[1] * (frames.ndim - 2))
+    return jnp.where(mask, frames, -jnp.inf).max(axis=1, keepdims=True)
+
+
+def horizontal_pooling(maps, bins: tuple):
+    """Mean + max of horizontal strips, for every number of strips in `bins`. [n, h, w, c] -> float32 [n, p, c]."""
+    n, _, _, c = maps.shape
+    maps = maps.astype(jnp.float32)
+    strips = [maps.reshape(n, count, -1, c) for count in bins]
+    return jnp.concatenate([strip.mean(axis=2) + strip.max(axis=2) for strip in strips], axis=1)
+
+
+def check_bins(bins: tuple, height: int, *, halvings: int):
+    """Raises ValueError where the rows left by so many halvings cannot be cut into equal strips."""
+    rows = height >> halvings
+    if height < 1 or height % (1 << halvings):
+        raise ValueError(f"model.height={height}: the network halves it {halvings} times; choose 64 or 128")
+    wrong = [count for count in bins if count < 1 or rows % count]
+    if wrong or not bins:
+        raise ValueError(
+            f"model.bins={tuple(bins)}: {wrong} do not divide the {rows} rows that model.height={height} leaves; "
+            f"choose divisors of {rows}"
+        )
+
+
+def check_channels(channels: tuple, stages: int):
+    """Raises ValueError unless there is one positive width for each of the stages."""
+    if len(channels) != stages or min(channels) < 1:
+        raise ValueError(f"model.channels={tuple(channels)}: give {stages} positive widths, one for each stage")
+
+
+def check_no_classifier(name: str, num_classes: int):
+    """Raises ValueError where classes are asked of a network that has no logits."""
+    if num_classes:
+        raise ValueError(f"model.num_classes={num_classes}: {name} has no classifier; leave it 0")
+
+
+def check_classifier(name: str, num_classes: int):
+    """Raises ValueError where a network that has logits is not told how many classes."""
+    if num_classes < 1:
+        raise ValueError(f"model.num_classes={num_classes}: {name} has a classifier; give the number of subjects")
+
+
+def compute_dtype(dtype: str):
+    """The dtype of that name, float32 or bfloat16; ValueError for anything else."""
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f'model.dtype={dtype!r}: choose "float32" or "bfloat16"')
+    return jnp.dtype(dtype)
