@@ -6,23 +6,22 @@ import numpy as np
 from tqdm import tqdm
 
 from gil_jax.data.loader import eval_batches, plan_eval_batches
-from gil_jax.sharding import local_rows, of_state, over_batch, replicated, to_devices
+from gil_jax.sharding import local_rows, replicated, to_devices
 from gil_jax.train_state import Network
 from gil_jax.types import EmbeddingTable
 
 
-def make_embed(network: Network, mesh, params, batch_stats):
+def make_embed(network: Network, mesh):
     """embed(params, batch_stats, silhouettes, frame_mask) -> (embeddings [n, p, d], energy images [n, 1, h * w]).
 
     Compiled once for every shape of a batch; the results are whole on every process.
     """
-    layouts = (of_state(mesh, params), of_state(mesh, batch_stats), over_batch(mesh), over_batch(mesh))
 
     def embed(params, batch_stats, silhouettes, frame_mask):
         embeddings = network.embed(params, batch_stats, silhouettes, frame_mask).embeddings
         return embeddings, energy_images(silhouettes, frame_mask)
 
-    return jax.jit(embed, in_shardings=layouts, out_shardings=replicated(mesh))
+    return jax.jit(embed, out_shardings=replicated(mesh))
 
 
 def energy_images(silhouettes, frame_mask):

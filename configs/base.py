@@ -1,0 +1,54 @@
+"""Every field there is, with its default and its meaning. A config file changes what its row needs."""
+
+from ml_collections import ConfigDict
+
+
+def base_config() -> ConfigDict:
+    """The fields of a run, without a network and a loss."""
+    config = ConfigDict()
+    config.seed = 0  # of initialisation, batches and dropout
+    config.init_from = ""  # a workdir whose latest network the first step starts from
+    config.model = ConfigDict({"name": ""})  # a key of gil_jax.models.MODELS, and its constructor's fields
+    config.loss = ConfigDict()  # term -> fields, see configs/loss_recipes.py
+    config.expected = ConfigDict()  # published rank-1 in percent: split -> probe set -> excluding identical views
+
+    config.data = ConfigDict()
+    config.data.name = ""  # the data set's name under data.dir
+    config.data.dir = ""  # where data sets are built; empty: $TFDS_DATA_DIR, or ~/tensorflow_datasets
+    config.data.height = 64  # pixels, 64 or 128
+    config.data.cache = ""  # "memmap": decode once into a flat file that all workers share
+    config.data.protocol = "casia_b"  # a name of gil_jax/data/protocols.py, or a JSON file
+    config.data.split = "lt"  # a published split, "first-N", or a JSON file {"train": [...], "test": [...]}
+    config.data.subjects_per_batch = 8
+    config.data.sequences_per_subject = 16
+    config.data.frames = 30  # of a sequence, in training; evaluation sees all
+    config.data.order = "unordered"  # or "ordered": a window of frames + skip consecutive ones, `frames` of them
+    config.data.skip = 0
+    config.data.workers = 2  # processes that read ahead; 0 reads in a thread
+
+    config.optim = ConfigDict()
+    config.optim.optimizer = "sgd"  # or "adam"
+    config.optim.learning_rate = 0.1
+    config.optim.momentum = 0.9
+    config.optim.weight_decay = 5e-4
+    config.optim.schedule = "steps"  # or "cosine", over train.steps
+    config.optim.decay_steps = ()  # schedule "steps": where the rate is multiplied by decay_factor
+    config.optim.decay_factor = 0.1
+    config.optim.min_learning_rate = 0.0  # schedule "cosine": where it ends
+    config.optim.warmup_steps = 0  # linear, from warmup_rate
+    config.optim.warmup_rate = 1e-6
+
+    config.train = ConfigDict()
+    config.train.steps = 0
+    config.train.log_every = 100
+    config.train.checkpoint_every = 1000
+    config.train.keep_checkpoints = 2  # the latest ones; the best evaluated one stays too
+    config.train.eval_every = 0  # 0: only after the last step
+
+    config.eval = ConfigDict()
+    config.eval.metric = "euclidean"  # or "cosine"
+    config.eval.frames_per_batch = 2048  # padded frames a batch: memory, not results, depends on it
+
+    config.sharding = ConfigDict()
+    config.sharding.model_devices = 1  # devices that share one classifier's identities
+    return config

@@ -1,0 +1,29 @@
+"""A small GaitSet on synthetic walkers: the whole way on a laptop, nothing to download.
+
+    python run_train.py --config=configs/synthetic_gaitset.py --workdir=<dir>
+
+The first run makes the walkers and builds the array records under `config.data.dir`; later runs find them there.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.base import base_config
+from configs.loss_recipes import loss_recipe
+
+
+def get_config(recipe: str = "triplet"):
+    """recipe: the loss, `--config=configs/synthetic_gaitset.py:gil`."""
+    config = base_config()
+    config.synthetic = ConfigDict({"subjects": 64, "seed": 0})
+    config.model.update({"name": "gaitset", "widths": (16, 32, 64), "embedding_dim": 64})
+    config.loss = loss_recipe(recipe)
+    config.data.name = "synthetic"
+    config.data.split = "first-48"
+    config.data.sequences_per_subject = 4
+    config.data.frames = 12
+    config.data.workers = 0
+    config.optim.decay_steps = (800,)
+    config.train.steps = 1000
+    config.train.log_every = 20
+    config.train.checkpoint_every = 200
+    return config

@@ -1,0 +1,38 @@
+"""Train and evaluate a gait network, or evaluate a checkpoint.
+
+python run_train.py --config=configs/<row>.py --workdir=<dir> [--config.<field>=<value> ...]
+python run_train.py --mode=eval --config=configs/<row>.py --workdir=<dir> [--step=N]
+
+Started again on the same workdir, training goes on where it stopped. All devices of the machine are used. On a TPU pod,
+or under Slurm or Open MPI, start the same command on every host with --distributed.
+"""
+
+import jax
+from absl import app, flags
+from ml_collections import config_flags
+
+from gil_jax.train_loop import evaluate, train_and_evaluate
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, its recipe behind a colon.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and evaluations are kept.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or only evaluate a checkpoint.")
+_STEP = flags.DEFINE_integer("step", None, "With --mode=eval: the checkpoint to evaluate; by default the latest.")
+_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "This is one of several processes that train together.")
+
+
+def main(_) -> None:
+    """Flags -> train_and_evaluate or evaluate."""
+    if _STEP.value is not None and _MODE.value != "eval":
+        raise app.UsageError("--step goes with --mode=eval; training goes on from the latest checkpoint")
+    if _DISTRIBUTED.value:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize()
+    if _MODE.value == "eval":
+        evaluate(_CONFIG.value, _WORKDIR.value, _STEP.value)
+    else:
+        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

@@ -1,0 +1,153 @@
+"""Training and evaluation batches: who is drawn, which frames, and that workers change nothing."""
+
+import numpy as np
+import pytest
+
+from gil_jax.data.loader import eval_batches, plan_eval_batches, train_batches
+from gil_jax.data.sampler import draw_sequences
+from gil_jax.data.transforms import cut_columns, sample_frames
+
+
+class Walks:
+    """A source in memory: sequence i has lengths[i] frames whose first pixel is the frame's number."""
+
+    height = 64
+
+    def __init__(self, lengths):
+        self.lengths = lengths
+
+    def __getitem__(self, row):
+        frames = np.zeros((self.lengths[row], 64, 64), np.uint8)
+        frames[:, 0, 10] = np.arange(self.lengths[row])
+        frames[:, 1, 10] = row
+        return frames
+
+
+DATA = {
+    "subjects_per_batch": 3,
+    "sequences_per_subject": 2,
+    "frames": 5,
+    "order": "unordered",
+    "skip": 0,
+    "workers": 0,
+}
+ROWS = [np.arange(0, 4), np.arange(4, 5), np.arange(5, 9), np.arange(9, 12)]
+LENGTHS = [7, 9, 3, 30, 8, 5, 6, 12, 1, 9, 9, 14]
+
+
+def test_subjects_and_sequences_are_drawn_without_replacement():
+    for step in range(50):
+        rows, labels = draw_sequences(ROWS, subjects=3, sequences=3, seed=1, step=step)
+        assert labels.tolist() == np.repeat(labels[::3], 3).tolist()
+        assert len(set(labels)) == 3
+        for label in set(labels):
+            mine = rows[labels == label]
+            assert set(mine) <= set(ROWS[label])
+            assert len(set(mine)) == min(3, len(ROWS[label]))
+
+
+def test_every_subject_and_sequence_is_drawn_about_equally_often():
+    drawn = np.concatenate([draw_sequences(ROWS, 2, 2, seed=0, step=step)[0] for step in range(2000)])
+    per_subject = [np.isin(drawn, rows).sum() / len(drawn) for rows in ROWS]
+    np.testing.assert_allclose(per_subject, 0.25, atol=0.02)
+    of_first = np.bincount(drawn, minlength=12)[:4]
+    np.testing.assert_allclose(of_first / of_first.sum(), 0.25, atol=0.04)
+
+
+def test_unordered_frames():
+    rng = np.random.default_rng(0)
+    assert len(set(sample_frames(rng, 40, 30, "unordered"))) == 30
+    few = sample_frames(rng, 4, 30, "unordered")
+    assert len(few) == 30
+    assert set(few) == set(range(4))
+
+
+def test_ordered_frames_come_from_a_window():
+    rng = np.random.default_rng(0)
+    starts = set()
+    for _ in range(300):
+        picked = sample_frames(rng, 60, 30, "ordered", skip=10)
+        assert (np.diff(picked) > 0).all()
+        assert picked[-1] - picked[0] < 40
+        assert picked.max() < 60
+        starts.add(int(picked[0]))
+    assert {0, 20} <= starts
+    assert sample_frames(rng, 30, 30, "ordered").tolist() == list(range(30))
+
+
+def test_ordered_frames_of_a_short_sequence_repeat_it():
+    picked = sample_frames(np.random.default_rng(0), 7, 20, "ordered")
+    assert picked.tolist() == (np.arange(20) % 7).tolist()
+
+
+def test_an_unknown_order_is_named():
+    with pytest.raises(ValueError, match=r"config\.data\.order='sorted'"):
+        sample_frames(np.random.default_rng(0), 7, 2, "sorted")
+
+
+def test_columns_are_cut_to_44_and_88():
+    assert cut_columns(np.zeros((2, 64, 64))).shape == (2, 64, 44)
+    assert cut_columns(np.zeros((2, 128, 128))).shape == (2, 128, 88)
+    assert cut_columns(np.arange(64)[None].repeat(64, 0))[0, [0, -1]].tolist() == [10, 53]
+
+
+def _batches(start, stop, slots=slice(0, 6), **change):
+    return list(train_batches(Walks(LENGTHS), ROWS, DATA | change, 5, start, stop, slots))
+
+
+def _assert_same(some, others):
+    assert len(some) == len(others) > 0
+    for one, other in zip(some, others, strict=True):
+        for x, y in zip(one, other, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    whole = _batches(0, 6)
+    _assert_same(whole[4:], _batches(4, 6))
+    assert not np.array_equal(whole[0].silhouettes, whole[1].silhouettes)
+    assert whole[0].silhouettes.shape == (6, 5, 64, 44)
+    assert whole[0].silhouettes.dtype == np.uint8
+    assert whole[0].frame_mask.all()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_change_nothing(workers):
+    _assert_same(_batches(2, 9), _batches(2, 9, workers=workers))
+
+
+def test_processes_load_their_rows_of_the_same_batch():
+    for whole, upper, lower in zip(
+        _batches(0, 3), _batches(0, 3, slice(0, 2)), _batches(0, 3, slice(2, 6)), strict=True
+    ):
+        for one, a, b in zip(whole, upper, lower, strict=True):
+            np.testing.assert_array_equal(one, np.concatenate([a, b]))
+
+
+@pytest.mark.parametrize("divisor", [1, 4])
+def test_evaluation_sees_every_frame_once(divisor):
+    lengths = np.array(LENGTHS * 5)
+    plan = plan_eval_batches(lengths, frames_per_batch=40, divisor=divisor)
+    assert len({length for _, _, length in plan}) <= 4
+    seen = {}
+    for (rows, n, length), batch in zip(
+        plan, eval_batches(Walks(lengths), plan, lambda n: slice(0, n), 0), strict=True
+    ):
+        assert n % divisor == 0
+        assert batch.silhouettes.shape == (n, length, 64, 44)
+        assert batch.frame_mask.any(axis=1).all()
+        for place in range(n):
+            frames = batch.silhouettes[place][batch.frame_mask[place]]
+            if place >= len(rows):
+                assert batch.labels[place] == -1
+                assert not frames.any()
+                continue
+            assert batch.labels[place] == rows[place]
+            np.testing.assert_array_equal(frames, cut_columns(Walks(lengths)[rows[place]]))
+            assert not batch.silhouettes[place][~batch.frame_mask[place]].any()
+            seen[rows[place]] = seen.get(rows[place], 0) + 1
+    assert seen == dict.fromkeys(range(len(lengths)), 1)
+
+
+def test_nothing_to_evaluate():
+    assert plan_eval_batches(np.zeros(0, int), 100, 8) == []
