@@ -1,0 +1,93 @@
+"""Imports run one way, and each outside thing is known in one place."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STDLIB = set(sys.stdlib_module_names)
+# What the modules under a path may import, beside the standard library and their own package.
+ALLOWED = {
+    "configs": {"ml_collections"},
+    "gil_jax/types.py": {"numpy"},
+    "gil_jax/losses": {"jax", "gil_jax.types"},
+    "gil_jax/models": {"jax", "flax", "numpy", "gil_jax.types"},
+    "gil_jax/data": {"numpy", "grain", "array_record", "tensorflow_datasets", "etils", "tqdm", "gil_jax.types"},
+    "gil_jax/sharding.py": {"jax", "numpy"},
+    "gil_jax/optim.py": {"jax", "optax"},
+    "gil_jax/train_state.py": {"jax", "flax", "gil_jax.models"},
+    "gil_jax/train_step.py": {"jax", "optax", "gil_jax.train_state", "gil_jax.types"},
+    "gil_jax/checkpoint.py": {"jax", "orbax", "gil_jax.train_state"},
+    "gil_jax/metrics_log.py": {"tensorboardX", "tqdm"},
+    "gil_jax/workdir.py": {"ml_collections", "gil_jax.data"},
+    "gil_jax/evaluation": {"jax", "numpy", "tqdm", "gil_jax.data", "gil_jax.sharding", "gil_jax.train_state", "gil_jax.types"},
+}
+NEVER = {
+    "data_prep": {"jax", "flax", "tensorflow", "torch"},
+    "gil_jax": {"tensorflow", "clu"},
+    "run_train.py": {"tensorflow", "torch"},
+}
+ONLY_IN = {
+    "nnx.split": {"gil_jax/train_state.py"},
+    "nnx.merge": {"gil_jax/train_state.py"},
+    "Mesh": {"gil_jax/sharding.py"},
+    "torch": {"gil_jax/torch_weights.py"},
+}
+
+
+def _modules(path: str) -> list[Path]:
+    place = ROOT / path
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))
+
+
+def _imports(module: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return names
+
+
+def _within(name: str, allowed: set[str]) -> bool:
+    return any(name == a or name.startswith(a + ".") for a in allowed)
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_a_module_imports_only_what_it_may(path):
+    own = path.removesuffix(".py").replace("/", ".")
+    modules = _modules(path)
+    assert modules
+    for module in modules:
+        strange = {n for n in _imports(module) if n.split(".")[0] not in STDLIB and not _within(n, ALLOWED[path] | {own})}
+        assert not strange, f"{module.relative_to(ROOT)} imports {strange}"
+
+
+@pytest.mark.parametrize("path", NEVER)
+def test_a_module_never_imports(path):
+    for module in _modules(path):
+        assert not {n for n in _imports(module) if _within(n, NEVER[path])}, module.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("word", ONLY_IN)
+def test_an_outside_thing_is_known_in_one_place(word):
+    where = set()
+    for module in _modules("gil_jax") + _modules("run_train.py"):
+        tree = ast.parse(module.read_text(encoding="utf-8"))
+        said = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
+        imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import) for a in node.names}
+        if word in said | imported:
+            where.add(str(module.relative_to(ROOT)))
+    assert where == ONLY_IN[word]
+
+
+def test_only_the_training_loop_makes_data():
+    importers = {
+        str(module.relative_to(ROOT))
+        for module in _modules("gil_jax")
+        if any(_within(name, {"data_prep"}) for name in _imports(module))
+    }
+    assert importers == {"gil_jax/train_loop.py"}
