@@ -45,15 +45,15 @@ BETWEEN_WALKS = 1.0
 # in degrees, the rest are factors or as said. After alignment to 64 rows stature itself tells nothing.
 TRAITS = {
     "stature": (1.70, 0.08, 0.0),  # metres
-    "thigh": (0.245, 0.012, 0.0),
-    "shank": (0.246, 0.012, 0.0),
+    "thigh": (0.245, 0.014, 0.0),
+    "shank": (0.246, 0.013, 0.0),
     "foot": (0.150, 0.009, 0.0),
-    "trunk": (0.288, 0.014, 0.0),  # hip to shoulder line
+    "trunk": (0.288, 0.016, 0.0),  # hip to shoulder line
     "neck": (0.050, 0.009, 0.0),  # shoulder line to chin
     "head": (0.130, 0.007, 0.0),  # chin to crown
     "upper_arm": (0.180, 0.009, 0.0),
     "forearm": (0.150, 0.008, 0.0),
-    "shoulder_width": (0.106, 0.009, 0.0),  # middle to shoulder joint
+    "shoulder_width": (0.106, 0.010, 0.0),  # middle to shoulder joint
     "hip_width": (0.092, 0.008, 0.0),  # middle to outside, flesh included
     "chest": (1.0, 0.10, 0.015),  # girths, 1 is average
     "waist": (1.0, 0.12, 0.015),
@@ -62,24 +62,25 @@ TRAITS = {
     "thigh_girth": (1.0, 0.12, 0.015),
     "shank_girth": (1.0, 0.14, 0.015),
     "arm_girth": (1.0, 0.14, 0.015),
-    "hem_girth": (1.25, 0.25, 0.03),  # trousers at the ankle
+    "hem_girth": (1.20, 0.18, 0.03),  # trousers at the ankle
     "shoe": (1.0, 0.15, 0.02),
     "neck_girth": (1.0, 0.13, 0.01),
     "head_girth": (1.0, 0.07, 0.01),
-    "hair": (0.006, 0.006, 0.001),  # thickness on the head
+    "hair": (0.006, 0.005, 0.001),  # thickness on the head
     "hair_length": (0.040, 0.045, 0.004),  # how far it hangs behind the neck; nothing hangs below zero
-    "lean": (3.0, 3.0, 0.8),  # of the trunk, forward
-    "neck_lean": (18.0, 8.0, 2.0),
-    "nod": (0.0, 6.0, 2.0),  # of the head, down
+    "lean": (3.0, 3.0, 1.5),  # of the trunk, forward
+    "neck_lean": (18.0, 8.0, 3.0),
+    "nod": (0.0, 6.0, 3.0),  # of the head, down
     "shoulder_rise": (0.0, 0.010, 0.002),  # sloping (below 0) or square shoulders
-    "shoulder_tilt": (0.0, 2.0, 0.5),  # left shoulder higher
-    "carry": (9.0, 4.5, 1.0),  # arms away from the body
-    "fold": (8.0, 7.0, 1.5),  # forearms turned in
-    "stance": (1.0, 2.2, 0.4),  # legs apart
-    "toe_out": (7.0, 6.0, 1.0),
-    "cadence": (1.85, 0.13, 0.03),  # steps a second
+    "shoulder_tilt": (0.0, 2.2, 0.7),  # left shoulder higher
+    "list": (0.0, 1.2, 0.6),  # of the trunk, to the right
+    "carry": (9.0, 4.0, 2.2),  # arms away from the body
+    "fold": (8.0, 6.0, 3.0),  # forearms turned in
+    "stance": (1.0, 2.0, 0.5),  # legs apart
+    "toe_out": (7.0, 6.0, 2.0),
+    "cadence": (1.85, 0.13, 0.05),  # steps a second
     "arm_lag": (0.0, 4.0, 1.0),  # of the arms behind the legs, percent of a stride
-    "arm_asymmetry": (0.0, 0.16, 0.04),  # left swings more than right
+    "arm_asymmetry": (0.0, 0.16, 0.08),  # left swings more than right
     "leg_asymmetry": (0.0, 0.05, 0.012),
     "bounce": (0.8, 0.30, 0.05),  # 1: the lower foot is always on the floor
     "sway": (0.012, 0.007, 0.0015),  # sideways
@@ -101,11 +102,11 @@ CURVES = {
 # joint: spreads (between people, between walks) of the rest angle in degrees, the swing (a factor on all
 # harmonics), the timing (percent of a stride) and the shape (a factor on the second harmonic alone).
 JOINTS = {
-    "hip": ((2.5, 0.6), (0.13, 0.03), (0.0, 0.0), (0.30, 0.05)),
+    "hip": ((2.5, 0.8), (0.13, 0.05), (0.0, 0.0), (0.30, 0.05)),
     "knee": ((3.0, 0.6), (0.12, 0.03), (1.2, 0.3), (0.12, 0.03)),
     "ankle": ((2.5, 0.6), (0.18, 0.04), (1.2, 0.3), (0.15, 0.03)),
-    "shoulder": ((5.0, 1.2), (0.40, 0.08), (0.0, 0.0), (0.30, 0.06)),
-    "elbow": ((9.0, 1.8), (0.40, 0.08), (2.0, 0.5), (0.30, 0.06)),
+    "shoulder": ((5.0, 2.5), (0.35, 0.15), (0.0, 0.0), (0.30, 0.06)),
+    "elbow": ((9.0, 3.5), (0.35, 0.15), (2.0, 0.5), (0.30, 0.06)),
 }
 for _joint, _spreads in JOINTS.items():
     for _name, _mean, _spread in zip(("rest", "swing", "timing", "shape"), (0.0, 1.0, 0.0, 1.0), _spreads, strict=True):
@@ -113,8 +114,8 @@ for _joint, _spreads in JOINTS.items():
 
 # What a camera and a segmentation do to a picture.
 CAMERA_DISTANCE, CAMERA_HEIGHT, FOCAL_LENGTH = 5.0, 1.35, 375.0  # metres, metres, pixels
-CAMERA_SPREAD = 0.03  # of distance and height, between walks
-HEADING_SPREAD = 1.5  # degrees off the straight path
+CAMERA_SPREAD = 0.05  # of distance and height, between walks
+HEADING_SPREAD = 2.0  # degrees off the straight path
 PATH_SPREAD = 0.10  # metres beside and along the path
 HOLE_RATE, FLICKER, RAGGEDNESS = 0.12, 0.12, 0.12  # holes a frame; noise of the threshold a frame and along the edge
 
@@ -326,7 +327,8 @@ def _add_leg(body: Body, walk: SimpleNamespace, stride: np.ndarray, side: int, p
     body.part(name + "ball", name + "toes")
     if walk.coat:
         hem = hip + min(walk.coat.length, 1.0) * walk.thigh * thigh + max(walk.coat.length - 1, 0) * walk.shank * shank
-        body.add(name + "hem", hem, girth + pad + walk.coat.flare)
+        wide = girth + pad + walk.coat.flare
+        body.add(name + "hem", hem, (wide, wide, 0.014))
 
 
 def _add_trunk(body: Body, walk: SimpleNamespace, stride: np.ndarray, pelvis: np.ndarray, thorax: np.ndarray):
@@ -346,7 +348,7 @@ def _add_trunk(body: Body, walk: SimpleNamespace, stride: np.ndarray, pelvis: np
     line = t * spine
     for side, name in ((1, "left "), (-1, "right ")):
         at = line + thorax @ np.array(
-            [-0.006, side * walk.shoulder_width, walk.shoulder_rise - 0.012 + side * np.sin(tilt) * walk.shoulder_width]
+            [-0.006, side * walk.shoulder_width, walk.shoulder_rise - 0.022 + side * np.sin(tilt) * walk.shoulder_width]
         )
         body.add(name + "shoulder", at, 0.034 * (0.5 + 0.5 * walk.arm_girth) + pad)
     body.chain("seat", "waist", "chest")
@@ -357,7 +359,7 @@ def _add_trunk(body: Body, walk: SimpleNamespace, stride: np.ndarray, pelvis: np
     neck, head = _frame(turn, bend, 0.0, s), _frame(turn, np.radians(walk.nod), 0.0, s)
     radius = 0.034 * walk.neck_girth
     collar = walk.coat.hood if walk.coat else 0.0
-    body.add("neck", line + neck @ np.array([0, 0, 0.006]), (radius + collar, radius + 0.01 + collar, radius), neck)
+    body.add("neck", line + neck @ np.array([0, 0, 0.004]), (radius + collar, radius + 0.012 + collar, radius), neck)
     skull_base = line + neck @ np.array([0, 0, walk.neck + 0.02])
     body.add("throat", skull_base, radius + 0.6 * collar)
     wide, hair = 0.043 * walk.head_girth, max(walk.hair, 0.0)
@@ -426,7 +428,7 @@ def pose(walk: SimpleNamespace, stride: np.ndarray) -> Body:
         np.radians(-walk.pelvis_turn) * np.cos(once), np.radians(3), np.radians(walk.pelvis_drop) * np.sin(once), s
     )
     lean = np.radians(walk.lean + walk.nodding * np.cos(twice))
-    thorax = _frame(np.radians(walk.thorax_turn) * np.cos(once), lean, 0.0, s)
+    thorax = _frame(np.radians(walk.thorax_turn) * np.cos(once), lean, np.radians(walk.list), s)
     body = Body(s)
     for side, phase in ((1, stride), (-1, stride + 0.5)):
         _add_leg(body, walk, phase, side, pelvis)
