@@ -17,12 +17,14 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,6 +36,7 @@ from tqdm import tqdm
 
 HEIGHT, WIDTH = 240, 320
 FRAMES_PER_SECOND = 25
+KINDS = ("nm", "bg", "cl")  # normal walking, with a bag, in a coat
 CONDITIONS = (*(f"nm-{i:02d}" for i in range(1, 7)), "bg-01", "bg-02", "cl-01", "cl-02")
 VIEWS = tuple(f"{view:03d}" for view in range(0, 181, 18))
 
@@ -121,7 +124,7 @@ HOLE_RATE, FLICKER, RAGGEDNESS = 0.12, 0.12, 0.12  # holes a frame; noise of the
 
 NOTE, SCRATCH = ".walkers.json", ".partial"  # in the folder written to: whose it is, and what is not whole yet
 
-DIRECTIONS = 20  # corners of an outline
+DIRECTIONS = 20  # corners of an outline, clockwise from the right; a multiple of 4
 _ANGLES = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
 _UNIT = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)]).astype(np.float32)  # [2, k]
 
@@ -130,7 +133,7 @@ _UNIT = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)]).astype(np.float32)  # [2, k
 class SyntheticConfig:
     """What to make. subjects: how many, numbered from 001; frames: shortest and longest sequence.
 
-    A condition is "nm-", "bg-" or "cl-" and a number; a view is the camera's angle in degrees, "000" in front of the
+    A condition is "nm-", "bg-" or "cl-" and two digits; a view is the camera's angle in degrees, "000" in front of the
     walker, "180" behind. Subject k is a pure function of (seed, k): more subjects never change the first ones.
     """
 
@@ -148,11 +151,10 @@ class SyntheticConfig:
         if not 1 <= self.frames[0] <= self.frames[1]:
             raise ValueError(f"frames={self.frames}: give the shortest and the longest length, e.g. (24, 40)")
         for condition in self.conditions:
-            kind, _, number = condition.partition("-")
-            if kind not in ("nm", "bg", "cl") or not number.isdigit():
-                raise ValueError(f"conditions: {condition!r} is not nm-, bg- or cl- and a number, e.g. 'nm-01'")
+            if not re.fullmatch(f"({'|'.join(KINDS)})-[0-9]{{2}}", condition):
+                raise ValueError(f"conditions: {condition!r} is not nm-, bg- or cl- and two digits, e.g. 'nm-01'")
         for view in self.views:
-            if len(view) != 3 or not view.isdigit():
+            if not re.fullmatch("[0-9]{3}", view):
                 raise ValueError(f"views: {view!r} is not an angle of three digits, e.g. '018'")
         if not self.conditions or not self.views:
             raise ValueError("conditions and views: give at least one of each")
@@ -172,6 +174,11 @@ class Summary:
 # --- who walks, and how ---------------------------------------------------------------------------------------------
 
 
+def _numbers(condition: str) -> tuple[int, int]:
+    """A condition as the generator of random numbers takes it."""
+    return KINDS.index(condition[:2]), int(condition[3:])
+
+
 def draw_subject(seed: int, subject: int) -> dict[str, float]:
     """The traits of person `subject` (1, 2, ...), within two and a quarter spreads of the mean."""
     z = np.clip(np.random.default_rng([seed, 1, subject]).standard_normal(len(TRAITS)), -2.25, 2.25)
@@ -183,8 +190,8 @@ def draw_subject(seed: int, subject: int) -> dict[str, float]:
 
 def draw_walk(seed: int, subject: int, condition: str) -> SimpleNamespace:
     """One walk of a person, the same for all cameras: its traits, start, path, and what is carried or worn."""
-    kind, number = condition.split("-")
-    rng = np.random.default_rng([seed, 2, subject, ("nm", "bg", "cl").index(kind), int(number)])
+    kind = condition[:2]
+    rng = np.random.default_rng([seed, 2, subject, *_numbers(condition)])
     z = np.clip(rng.standard_normal(len(TRAITS)), -2.25, 2.25)
     traits = draw_subject(seed, subject)
     walk = SimpleNamespace(
@@ -500,53 +507,62 @@ def _camera(walk: SimpleNamespace, view: str) -> SimpleNamespace:
 
 @lru_cache(maxsize=1)
 def _grain() -> np.ndarray:
-    """A smooth noise picture, the same in every process, that ragged edges are cut from."""
-    noise = np.random.default_rng(0).standard_normal((512, 512)).astype(np.float32)
+    """A smooth noise picture uint8 [512, 640] around 127, the same in every process, that cuts ragged edges."""
+    noise = np.random.default_rng(0).standard_normal((2 * HEIGHT, 2 * WIDTH)).astype(np.float32)
     noise = cv2.GaussianBlur(noise, (0, 0), 1.6, borderType=cv2.BORDER_REFLECT)
-    return noise / noise.std()
+    return np.clip(127 + 255 * RAGGEDNESS * noise / noise.std(), 40, 214).astype(np.uint8)
 
 
-def _segment(frame: np.ndarray, rng: np.random.Generator) -> None:
-    """Make a clean mask look segmented, in place: ragged edges, a threshold that flickers, now and then a hole."""
-    x, y, w, h = cv2.boundingRect(frame)
-    if w == 0:
-        return
-    x0, y0, x1, y1 = max(x - 2, 0), max(y - 2, 0), min(x + w + 2, WIDTH), min(y + h + 2, HEIGHT)
-    crop = frame[y0:y1, x0:x1]
-    row, column = rng.integers(0, 512 - np.array(crop.shape))
-    threshold, holes = 0.5 + FLICKER * rng.uniform(-1, 1), rng.poisson(HOLE_RATE)
-    edge = cv2.blur(crop, (3, 3), borderType=cv2.BORDER_CONSTANT)
-    noise = _grain()[row : row + crop.shape[0], column : column + crop.shape[1]]
-    limit = 255 * np.clip(threshold + RAGGEDNESS * noise, 0.05, 0.95)  # never a speck far from the body
-    crop[:] = np.where(edge > limit, np.uint8(255), np.uint8(0))
-    for _ in range(holes):
-        centre = (x + int(rng.uniform(0.2, 0.8) * w), y + int(rng.uniform(0.1, 0.95) * h))
-        size = tuple(int(v) for v in rng.integers(1, 6, 2))
-        cv2.ellipse(frame, centre, size, float(rng.uniform(0, 180)), 0, 360, 0, -1)
+def _segment(frames: np.ndarray, boxes: np.ndarray, rng: np.random.Generator) -> None:
+    """Make clean masks look segmented, in place: ragged edges, a threshold that flickers, now and then a hole.
+
+    frames [s, HEIGHT, WIDTH]; boxes int [s, 4]: left, top, right, bottom of the walker.
+    """
+    s = len(frames)
+    offsets = rng.integers((0, 0), (HEIGHT, WIDTH), (s, 2))
+    flicker, holes = (255 * FLICKER * rng.uniform(-1, 1, s)).tolist(), rng.poisson(HOLE_RATE, s)
+    for i, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        crop, (row, column) = frames[i, y0:y1, x0:x1], offsets[i]
+        if crop.size == 0:
+            continue
+        edge = cv2.blur(crop, (3, 3), borderType=cv2.BORDER_CONSTANT)
+        noise = _grain()[row : row + y1 - y0, column : column + x1 - x0]
+        crop[:] = cv2.compare(edge, cv2.add(noise, flicker[i]), cv2.CMP_GT)
+        for _ in range(holes[i]):
+            centre = rng.uniform((0.2, 0.1), (0.8, 0.95)) * (x1 - x0, y1 - y0) + (x0, y0)
+            size, angle = rng.integers(1, 6, 2), rng.uniform(0, 180)
+            cv2.ellipse(frames[i], centre.astype(int).tolist(), size.tolist(), angle, 0, 360, 0, -1)
+
+
+@lru_cache(maxsize=2)
+def _walked(config: SyntheticConfig, subject: int, condition: str):
+    """A walk as all cameras see it: (walk, centres, axes, parts), metres, as many frames as the longest sequence."""
+    walk = draw_walk(config.seed, subject, condition)
+    longest = config.frames[1]
+    strides = (np.arange(longest) - (longest - 1) / 2) / FRAMES_PER_SECOND * walk.cadence / 2
+    body = pose(walk, walk.start + strides)
+    centres, axes = body.arrays()
+    hips = _on_the_floor(walk, centres, axes, walk.start + strides)
+    hips[:, 0] += strides * walk_speed(walk)
+    centres = walk.stature * (centres + hips[:, None])
+    centres[..., :2] += walk.path
+    return walk, centres, walk.stature * axes, np.array(body.parts)
 
 
 def render_sequence(config: SyntheticConfig, subject: int, condition: str, view: str) -> np.ndarray:
     """Silhouettes uint8 [s, 240, 320] of person `subject` (from 1), 0 or 255, 25 frames a second."""
-    kind, number = condition.split("-")
-    rng = np.random.default_rng([config.seed, 3, subject, ("nm", "bg", "cl").index(kind), int(number), int(view)])
-    walk = draw_walk(config.seed, subject, condition)
+    rng = np.random.default_rng([config.seed, 3, subject, *_numbers(condition), int(view)])
+    walk, centres, axes, parts = _walked(config, subject, condition)
     s = int(rng.integers(config.frames[0], config.frames[1] + 1))
-    seconds = (np.arange(s) - (s - 1) / 2) / FRAMES_PER_SECOND
-    strides = seconds * walk.cadence / 2
-    stride = walk.start + strides
-    body = pose(walk, stride)
-    centres, axes = body.arrays()
-    hips = _on_the_floor(walk, centres, axes, stride)
-    hips[:, 0] += strides * walk_speed(walk)
-    centres = walk.stature * (centres + hips[:, None])
-    centres[..., :2] += walk.path
-    outlines = _outlines(centres, walk.stature * axes, np.array(body.parts), _camera(walk, view))
-    corners = np.round(outlines * 16).astype(np.int32)
+    window = slice(first := int(rng.integers(config.frames[1] - s + 1)), first + s)
+    outlines = _outlines(centres[window], axes[window], parts, _camera(walk, view))
     frames = np.zeros((s, HEIGHT, WIDTH), np.uint8)
-    for frame, shapes in zip(frames, corners, strict=True):
+    for frame, shapes in zip(frames, np.round(outlines * 16).astype(np.int32), strict=True):
         for shape in shapes:
             cv2.fillConvexPoly(frame, shape, 255, cv2.LINE_8, 4)
-        _segment(frame, rng)
+    right, bottom, left, top = (outlines[:, :, i * DIRECTIONS // 4, i % 2] for i in range(4))
+    boxes = np.stack([left.min(1) - 2, top.min(1) - 2, right.max(1) + 3, bottom.max(1) + 3], axis=1)
+    _segment(frames, np.clip(boxes, 0, (WIDTH, HEIGHT) * 2).astype(int), rng)
     return frames
 
 
@@ -563,39 +579,35 @@ def fingerprint(config: SyntheticConfig) -> str:
 
 def _claim(config: SyntheticConfig, out_dir: Path) -> None:
     """Make the folder ours, or refuse one that holds anything else than walkers of the same settings."""
-    note, mine = (
-        out_dir / NOTE,
-        {"fingerprint": fingerprint(config), "seed": config.seed, "frames": list(config.frames)},
-    )
+    note, mine = out_dir / NOTE, {"seed": config.seed, "frames": [*config.frames], "fingerprint": fingerprint(config)}
     if note.exists():
-        theirs = json.loads(note.read_text() or "{}")
+        theirs = json.loads(note.read_text())
         if theirs != mine:
-            raise ValueError(f"{out_dir} holds other walkers ({theirs}, asked for {mine}): delete it or choose another")
+            raise ValueError(
+                f"{out_dir} holds other walkers ({theirs}, not {mine}): delete it or choose another folder"
+            )
         return
-    if out_dir.exists() and any(out_dir.iterdir()):
-        raise ValueError(f"{out_dir} is not empty and holds no {NOTE} of an earlier run: choose another folder")
     out_dir.mkdir(parents=True, exist_ok=True)
-    scratch = out_dir / f"{NOTE}.partial"
+    if any(not path.name.startswith(NOTE) for path in out_dir.iterdir()):
+        raise ValueError(f"{out_dir} is not empty and has no {NOTE} of an earlier run: choose another folder")
+    scratch = out_dir / f"{NOTE}.{os.getpid()}"
     scratch.write_text(json.dumps(mine))
     os.replace(scratch, note)
 
 
-def _write_walk(config: SyntheticConfig, out_dir: str, subject: int, condition: str, views: tuple[str, ...]) -> int:
+def _write_walk(config: SyntheticConfig, out_dir: Path, subject: int, condition: str, views: tuple[str, ...]) -> int:
     """Write a walk as seen from `views`, each folder at once or not at all; returns the number of frames."""
-    cv2.setNumThreads(1)
     written = 0
     for view in views:
         name = f"{subject:03d}-{condition}-{view}"
-        scratch = Path(out_dir, SCRATCH, f"{name}-{os.getpid()}")
+        scratch = out_dir / SCRATCH / name
         scratch.mkdir(parents=True)
         for i, frame in enumerate(render_sequence(config, subject, condition, view), 1):
-            done, png = cv2.imencode(".png", frame)
-            if not done:
-                raise OSError(f"OpenCV could not encode frame {i} of {name}")
-            with open(scratch / f"{name}-{i:03d}.png", "wb") as file:
+            png = cv2.imencode(".png", frame)[1]
+            with open(f"{scratch}/{name}-{i:03d}.png", "wb") as file:
                 file.write(png)
             written += 1
-        os.rename(scratch, Path(out_dir, f"{subject:03d}", condition, view))
+        os.rename(scratch, out_dir / f"{subject:03d}" / condition / view)
     return written
 
 
@@ -606,90 +618,107 @@ def write_walkers(
 
     processes: None takes all cores; the files are the same for any number. A killed run leaves whole sequences only;
     started again with the same settings, or with more subjects, it goes on from there.
-    Raises ValueError if out_dir holds something else.
+    Raises ValueError if out_dir holds something else, OSError if a file cannot be written.
     """
     began, out_dir = time.perf_counter(), Path(out_dir)
     _claim(config, out_dir)
     shutil.rmtree(out_dir / SCRATCH, ignore_errors=True)
-    jobs, found = [], 0
+    jobs = []
     for subject in range(1, config.subjects + 1):
         for condition in config.conditions:
             folder = out_dir / f"{subject:03d}" / condition
             folder.mkdir(parents=True, exist_ok=True)
             present = set(os.listdir(folder))
-            views = tuple(view for view in config.views if view not in present)
-            found += len(config.views) - len(views)
-            if views:
-                jobs.append((config, str(out_dir), subject, condition, views))
-    processes = min(processes or len(os.sched_getaffinity(0)), max(len(jobs), 1))
-    bar = tqdm(total=sum(len(job[-1]) for job in jobs), unit="sequence", desc="walkers", disable=not progress)
+            if views := tuple(view for view in config.views if view not in present):
+                jobs.append((config, out_dir, subject, condition, views))
+    asked, missing = config.subjects * len(config.conditions) * len(config.views), sum(len(job[-1]) for job in jobs)
     frames = 0
-    with bar:
+    with tqdm(total=asked, initial=asked - missing, unit="sequence", desc="walkers", disable=not progress) as bar:
         for job, written in zip(jobs, _run(jobs, processes), strict=True):
             frames += written
+            bar.set_postfix_str(f"{frames / (time.perf_counter() - began):.0f} frames/s", refresh=False)
             bar.update(len(job[-1]))
-            bar.set_postfix_str(f"{frames / bar.format_dict['elapsed']:.0f} frames/s", refresh=False)
     shutil.rmtree(out_dir / SCRATCH, ignore_errors=True)
-    sequences = sum(len(job[-1]) for job in jobs)
-    return Summary(config.subjects, sequences, found, frames, round(time.perf_counter() - began, 2))
+    return Summary(config.subjects, missing, asked - missing, frames, round(time.perf_counter() - began, 2))
 
 
-def _run(jobs: list[tuple], processes: int):
+def _run(jobs: list[tuple], processes: int | None):
     """Results of _write_walk in the order of the jobs. New processes are spawned: a fork would copy JAX's threads."""
-    if processes == 1:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processes = min(processes or cores, len(jobs))
+    if processes <= 1:
         yield from (_write_walk(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_process) as pool:
         try:
-            yield from pool.map(_write_walk, *zip(*jobs, strict=True), chunksize=4)
+            yield from pool.map(_write_walk, *zip(*jobs, strict=True))
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_process() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: the walk at hand is still written
 
 
 # --- pictures to look at, and the command ---------------------------------------------------------------------------
 
 
-def _cut(frame: np.ndarray, size: tuple[int, int] = (184, 108)) -> np.ndarray:
-    """The picture around the walker, [h, w, 3], white on dark grey."""
+def _cut(frame: np.ndarray, height: int = 172, width: int = 104) -> np.ndarray:
+    """The part of the picture around the walker, [height, width]."""
     x, y, w, h = cv2.boundingRect(frame)
-    canvas = np.zeros(size, np.uint8)
-    top, left = y + h // 2 - size[0] // 2, x + w // 2 - size[1] // 2
-    inside = frame[max(top, 0) : top + size[0], max(left, 0) : left + size[1]]
-    canvas[max(-top, 0) :, max(-left, 0) :][: inside.shape[0], : inside.shape[1]] = inside
-    return canvas
+    y, x = (
+        y + (h + height) // 2,
+        x + (w + width) // 2,
+    )  # of the far corner, in a picture with a border as wide as the cut
+    return np.pad(frame, ((height, height), (width, width)))[y : y + height, x : x + width]
+
+
+def _one_of_each_kind(conditions: tuple[str, ...]) -> list[str]:
+    first = {}
+    for condition in conditions:
+        first.setdefault(condition[:2], condition)
+    return list(first.values())
 
 
 def contact_sheet(config: SyntheticConfig, path: str | os.PathLike, people: int = 3) -> None:
-    """One picture of the first people (rows, a row for each kind of condition) from every view (columns)."""
-    kinds = list({condition[:2]: condition for condition in reversed(config.conditions)}.values())[::-1]
+    """One picture of the first people: a row for each kind of condition, a column for each view."""
     rows = []
     for subject in range(1, min(people, config.subjects) + 1):
-        for condition in kinds:
-            middle = [render_sequence(config, subject, condition, view) for view in config.views]
-            row = np.hstack([_cut(frames[len(frames) // 2]) for frames in middle])
+        for condition in _one_of_each_kind(config.conditions):
+            sequences = [render_sequence(config, subject, condition, view) for view in config.views]
+            row = np.hstack([_cut(frames[len(frames) // 2]) for frames in sequences])
             cv2.putText(row, f"{subject:03d} {condition}", (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 160, 1, cv2.LINE_AA)
             rows.append(row)
     _save(path, cv2.imwrite, np.vstack(rows))
 
 
-def animated_strip(config: SyntheticConfig, path: str | os.PathLike, subject: int = 1) -> None:
-    """A moving picture (.gif, .png or .webp) of one person: conditions downwards, views across."""
-    kinds = list({condition[:2]: condition for condition in reversed(config.conditions)}.values())[::-1]
-    whole = SyntheticConfig(config.subjects, config.seed, config.conditions, config.views, (27, 27))
-    columns = [[render_sequence(whole, subject, c, v) for v in config.views[::2]] for c in kinds]
-    animation = cv2.Animation()
-    animation.frames = [
-        cv2.cvtColor(np.vstack([np.hstack([_cut(clip[i]) for clip in row]) for row in columns]), cv2.COLOR_GRAY2BGR)
-        for i in range(27)
+def animated_strip(config: SyntheticConfig, path: str | os.PathLike, subject: int = 1, s: int = 27) -> None:
+    """A moving picture (.gif, .png or .webp) of s frames of one person: kinds of condition downwards, views across."""
+    config = replace(config, frames=(s, s))
+    clips = [
+        [render_sequence(config, subject, condition, view) for view in config.views[::2]]
+        for condition in _one_of_each_kind(config.conditions)
     ]
-    animation.durations = np.full(27, 1000 // FRAMES_PER_SECOND)
-    _save(path, cv2.imwriteanimation, animation)
+    strip = cv2.Animation()
+    strip.frames = [
+        cv2.cvtColor(np.vstack([np.hstack([_cut(clip[i]) for clip in row]) for row in clips]), cv2.COLOR_GRAY2BGR)
+        for i in range(s)
+    ]
+    strip.durations = np.full(s, 1000 // FRAMES_PER_SECOND)
+    _save(path, partial(cv2.imwriteanimation, params=[cv2.IMWRITE_GIF_DITHER, -1]), strip)
 
 
-def _save(path: str | os.PathLike, write, what) -> None:
+def _save(path: str | os.PathLike, write, picture) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if not write(str(path), what):
-        raise OSError(f"could not write {path}: is the folder writable, and the ending one that OpenCV knows?")
+    try:
+        done = write(str(path), picture)
+    except cv2.error as error:
+        raise ValueError(
+            f"{path}: OpenCV does not know this kind of picture; use .png for a sheet, .gif for a strip"
+        ) from error
+    if not done:
+        raise OSError(f"{path} could not be written: is the folder writable?")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -737,6 +766,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

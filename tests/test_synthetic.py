@@ -1,0 +1,248 @@
+"""Synthetic walkers: the same pictures whoever asks, human measures, folders that are whole or absent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_prep import synthetic
+from data_prep.synthetic import SyntheticConfig, render_sequence, write_walkers
+
+CONFIG = SyntheticConfig(subjects=2, conditions=("nm-01", "bg-01", "cl-01"), views=("000", "090"), frames=(5, 8))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def height(frame: np.ndarray) -> int:
+    return cv2.boundingRect(frame)[3]
+
+
+def middle(frame: np.ndarray) -> float:
+    return float(np.nonzero(frame)[1].mean())
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("walkers") / "raw"
+    return folder, write_walkers(CONFIG, folder, processes=1, progress=False)
+
+
+def test_layout_is_casia_b(written):
+    folder, summary = written
+    sequences = [(s, c, v) for s in ("001", "002") for c in CONFIG.conditions for v in CONFIG.views]
+    found = {path.relative_to(folder).parts for path in folder.glob("*/*/*") if path.is_dir()}
+    assert found == set(sequences)
+    assert (summary.sequences_written, summary.sequences_found) == (12, 0)
+    assert summary.frames_written == len(list(folder.rglob("*.png")))
+    for number, (subject, condition, view) in enumerate(sequences):
+        expected = render_sequence(CONFIG, 1 + number // 6, condition, view)
+        names = sorted(os.listdir(folder / subject / condition / view))
+        assert names == [f"{subject}-{condition}-{view}-{i:03d}.png" for i in range(1, len(expected) + 1)]
+        frames = [cv2.imread(str(folder / subject / condition / view / n), cv2.IMREAD_UNCHANGED) for n in names]
+        np.testing.assert_array_equal(np.stack(frames), expected)
+
+
+def test_same_files_for_any_number_of_processes_and_people(written, tmp_path):
+    folder, _ = written
+    write_walkers(replace(CONFIG, subjects=3), tmp_path / "more", processes=2, progress=False)
+    more = files(tmp_path / "more")
+    assert any(name.startswith("003") for name in more)
+    assert {name: data for name, data in more.items() if not name.startswith("003")} == files(folder)
+
+
+def test_another_seed_gives_other_people():
+    ours, others = (synthetic.draw_subject(seed, 1) for seed in (0, 1))
+    assert all(ours[name] != others[name] for name, (_, spread, _) in synthetic.TRAITS.items() if spread)
+
+
+def test_a_killed_run_goes_on_to_the_same_files(tmp_path):
+    config = SyntheticConfig(subjects=3, views=CONFIG.views, frames=(5, 8))
+    write_walkers(config, tmp_path / "whole", processes=1, progress=False)
+    broken, expected = tmp_path / "broken", files(tmp_path / "whole")
+    command = [
+        sys.executable,
+        "-m",
+        "data_prep.synthetic",
+        f"--out={broken}",
+        "--subjects=3",
+        "--quiet",
+        "--processes=1",
+    ]
+    command += ["--views", *config.views, "--frames", "5", "8"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while len(list(broken.glob("*/*/*"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    partial = {name: data for name, data in files(broken).items() if not name.startswith(synthetic.SCRATCH)}
+    assert 0 < len(partial) < len(expected)
+    for folder in (path for path in broken.glob("[0-9]*/*/*") if path.is_dir()):  # each is whole
+        assert sorted(os.listdir(folder)) == sorted(os.listdir(tmp_path / "whole" / folder.relative_to(broken)))
+    (broken / synthetic.SCRATCH / "001-nm-01-000").mkdir(parents=True, exist_ok=True)
+    summary = write_walkers(config, broken, processes=1, progress=False)
+    assert summary.sequences_found > 0
+    assert files(broken) == expected
+    assert write_walkers(config, broken, progress=False).frames_written == 0
+
+
+def test_refuses_a_folder_with_other_contents(written, tmp_path):
+    folder, _ = written
+    with pytest.raises(ValueError, match="holds other walkers"):
+        write_walkers(replace(CONFIG, seed=5), folder, progress=False)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty"):
+        write_walkers(CONFIG, tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("subjects", 0),
+        ("seed", -1),
+        ("frames", (9, 5)),
+        ("frames", (0, 5)),
+        ("conditions", ("nm-1",)),
+        ("conditions", ("xx-01",)),
+        ("conditions", ()),
+        ("views", ("18",)),
+        ("views", ()),
+    ],
+)
+def test_errors_name_the_field(field, value):
+    with pytest.raises(ValueError, match=field):
+        replace(CONFIG, **{field: value})
+
+
+@pytest.mark.parametrize("condition", ["nm-01", "bg-02", "cl-01"])
+def test_frames_show_a_whole_person(condition):
+    config = SyntheticConfig(frames=(24, 40))
+    for subject in range(1, 5):
+        for view in config.views:
+            frames = render_sequence(config, subject, condition, view)
+            assert frames.dtype == np.uint8
+            assert frames.shape[1:] == (240, 320)
+            assert 24 <= len(frames) <= 40
+            assert set(np.unique(frames)) == {0, 255}
+            heights = np.array([height(frame) for frame in frames])
+            assert (heights > 75).all()
+            assert (heights < 200).all()
+            assert (frames.sum(axis=(1, 2), dtype=np.int64) > 100_000).all()  # alignment rejects 10,000 and less
+            edge = frames[:, [0, -1]].sum() + frames[:, :, [0, -1]].sum()
+            assert edge == 0, (subject, view)
+
+
+def test_walks_through_the_picture():
+    config = SyntheticConfig(frames=(30, 30))
+    front, side, back = (render_sequence(config, 1, "nm-01", view) for view in ("000", "090", "180"))
+    assert height(front[-1]) > 1.15 * height(front[0])
+    assert height(back[-1]) < height(back[0]) / 1.15
+    assert middle(side[-1]) - middle(side[0]) > 80
+    widths = np.array([cv2.boundingRect(frame)[2] for frame in side])
+    assert widths.max() > 1.7 * widths.min()  # legs open and close
+
+
+def test_bag_and_coat_add_to_the_silhouette():
+    config = SyntheticConfig(frames=(40, 40))
+
+    def fullness(condition):  # area by squared height: the distance drops out
+        views = ("018", "090", "144")
+        frames = [f for k in range(1, 9) for v in views for f in render_sequence(config, k, condition, v)[::4]]
+        return np.mean([np.count_nonzero(frame) / height(frame) ** 2 for frame in frames])
+
+    normal, bag, coat = (fullness(condition) for condition in ("nm-01", "bg-01", "cl-01"))
+    assert 1.01 * normal < bag < 1.15 * normal
+    assert 1.15 * normal < coat < 1.6 * normal
+
+
+def test_people_differ_more_than_the_walks_of_one():
+    """In the same view; mean silhouettes, feet and crown cut to 64 rows."""
+
+    def mean_silhouette(subject, condition):
+        aligned = []
+        for frame in render_sequence(config, subject, condition, "090")[::2]:
+            _, y, _, h = cv2.boundingRect(frame)
+            left = int(np.median(np.nonzero(frame)[1])) + h // 2  # in a picture with a border of h columns
+            square = np.pad(frame, ((0, 0), (h, h)))[y : y + h, left : left + h]
+            aligned.append(cv2.resize(square, (64, 64), interpolation=cv2.INTER_AREA))
+        return np.mean(aligned, axis=0)
+
+    config = SyntheticConfig(frames=(40, 40))
+    means = np.array([[mean_silhouette(k, f"nm-0{i}") for i in (1, 2, 3)] for k in range(1, 7)])
+    flat = means.reshape(18, -1)
+    distances = np.linalg.norm(flat[:, None] - flat[None], axis=-1)
+    same = np.kron(np.eye(6), np.ones((3, 3))).astype(bool) & ~np.eye(18, dtype=bool)
+    other = np.kron(1 - np.eye(6), np.ones((3, 3))).astype(bool)
+    assert distances[other].mean() > 1.3 * distances[same].mean()
+
+
+@pytest.mark.parametrize("subject", range(1, 9))
+def test_people_have_human_measures(subject):
+    config = SyntheticConfig(frames=(40, 40))
+    walk, centres, axes, _ = synthetic._walked(config, subject, "nm-01")
+    top = (centres[..., 2] + np.linalg.norm(axes[:, :, 2], axis=-1)).max(axis=1)
+    bottom = (centres[..., 2] - np.linalg.norm(axes[:, :, 2], axis=-1)).min(axis=1)
+    assert 1.4 < walk.stature < 2.0
+    assert np.all(np.abs(top / walk.stature - 1) < 0.13)
+    assert np.all(np.abs(bottom) < 0.08)  # a foot is on the floor
+    assert np.ptp(top) < 0.12  # the head stays level within a few centimetres
+    speed = synthetic.walk_speed(walk) * walk.stature * walk.cadence / 2
+    assert 0.8 < speed < 2.0  # metres a second
+
+    stride = np.linspace(0, 1, 50, endpoint=False)
+    knee = np.degrees(synthetic.flexion(walk, "knee", stride))
+    assert 35 < knee.max() < 90
+    assert 0.6 < stride[knee.argmax()] < 0.85  # the knee bends most while that leg swings
+    assert knee.min() > -12
+    hip, shoulder = (np.degrees(synthetic.flexion(walk, joint, stride)) for joint in ("hip", "shoulder"))
+    assert 20 < np.ptp(hip) < 65
+    assert np.corrcoef(hip, shoulder)[0, 1] < -0.5  # an arm swings against the leg of its side
+
+
+def test_outline_is_the_hull_of_the_projected_ellipsoids():
+    rng = np.random.default_rng(3)
+    config = SyntheticConfig(frames=(1, 1))
+    walk, *_ = synthetic._walked(config, 1, "nm-01")
+    camera = synthetic._camera(walk, "036")
+    rotation = np.linalg.qr(rng.normal(size=(1, 3, 3, 3)))[0]
+    axes = rotation * np.array([0.25, 0.12, 0.06])
+    centres = np.array([[[0.2, 0.1, 0.8], [-0.3, 0.0, 1.2], [0.1, -0.3, 1.0]]])
+    outline = synthetic._outlines(centres, axes, np.array([[0, 1, 2]]), camera)[0, 0]
+
+    sphere = rng.normal(size=(3, 4000, 3))
+    sphere /= np.linalg.norm(sphere, axis=-1, keepdims=True)
+    points = centres[0, :, None] + sphere @ axes[0].swapaxes(1, 2)
+    seen = (points.reshape(-1, 3) - camera.position) @ camera.rotation.T
+    exact = synthetic.FOCAL_LENGTH * seen[:, :2] / seen[:, 2:] + np.array([160, 120])
+    hull = cv2.convexHull(exact.astype(np.float32))
+    canvas = np.zeros((2, 240, 320), np.uint8)
+    cv2.fillConvexPoly(canvas[0], np.round(outline).astype(np.int32), 1)
+    cv2.fillConvexPoly(canvas[1], np.round(hull).astype(np.int32), 1)
+    assert (canvas[0] & canvas[1]).sum() / (canvas[0] | canvas[1]).sum() > 0.95
+
+
+def test_command_line(tmp_path, capsys):
+    sheet, strip, out = tmp_path / "sheet.png", tmp_path / "strip.gif", tmp_path / "raw"
+    small = ["--subjects=1", "--conditions", "nm-01", "cl-01", "--views", "000", "072", "144", "--frames", "5", "6"]
+    assert (
+        synthetic.main([*small, f"--out={out}", f"--sheet={sheet}", f"--strip={strip}", "--processes=1", "--quiet"])
+        == 0
+    )
+    assert "wrote 6 sequences" in capsys.readouterr().out
+    assert cv2.imread(str(sheet)).shape == (2 * 172, 3 * 104, 3)
+    assert len(cv2.imreadanimation(str(strip))[1].frames) == 27
+    assert synthetic.main(["--conditions", "nm-one", f"--out={out}"]) == 1
+    assert "nm-one" in capsys.readouterr().err
+    assert synthetic.main([f"--sheet={tmp_path / 'sheet.xyz'}", "--subjects=1", "--conditions", "nm-01"]) == 1
+    assert "sheet.xyz" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        synthetic.main([])
