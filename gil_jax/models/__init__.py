@@ -4,9 +4,13 @@ import inspect
 
 from flax import nnx
 
+from gil_jax.models.baseline import Baseline
+from gil_jax.models.gaitgl import GaitGL
+from gil_jax.models.gaitpart import GaitPart
 from gil_jax.models.gaitset import GaitSet
+from gil_jax.models.gln import GLN
 
-MODELS = {"gaitset": GaitSet}
+MODELS = {"baseline": Baseline, "gaitset": GaitSet, "gaitpart": GaitPart, "gaitgl": GaitGL, "gln": GLN}
 
 
 def build_model(model_config, rngs: nnx.Rngs) -> nnx.Module:

@@ -7,17 +7,6 @@ from gil_jax.models import layers
 from gil_jax.types import ModelOutput
 
 
-class Block(nnx.Module):
-    """Two convolutions 3x3 (the first of the network 5x5), a LeakyReLU after each."""
-
-    def __init__(self, channels: int, out: int, *, first_size: int = 3, rngs: nnx.Rngs):
-        self.first = layers.Convolution(channels, out, (first_size, first_size), rngs=rngs)
-        self.second = layers.Convolution(out, out, (3, 3), rngs=rngs)
-
-    def __call__(self, frames):
-        return layers.leaky_relu(self.second(layers.leaky_relu(self.first(frames))))
-
-
 class GaitSet(nnx.Module):
     """Per-frame features and a global branch, each pooled over the set and over horizontal strips.
 
@@ -37,15 +26,15 @@ class GaitSet(nnx.Module):
         rngs: nnx.Rngs,
     ):
         layers.check_no_classifier("gaitset", num_classes)
-        layers.check_channels(channels, 3)
+        layers.check_channels(channels, (3,))
         layers.check_bins(bins, height, halvings=2)
         self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
         first, second, third = channels
-        self.frame1 = Block(1, first, first_size=5, rngs=rngs)
-        self.frame2 = Block(first, second, rngs=rngs)
-        self.frame3 = Block(second, third, rngs=rngs)
-        self.global2 = Block(first, second, rngs=rngs)
-        self.global3 = Block(second, third, rngs=rngs)
+        self.frame1 = layers.Block(1, first, first_size=5, rngs=rngs)
+        self.frame2 = layers.Block(first, second, rngs=rngs)
+        self.frame3 = layers.Block(second, third, rngs=rngs)
+        self.global2 = layers.Block(first, second, rngs=rngs)
+        self.global3 = layers.Block(second, third, rngs=rngs)
         self.head = layers.PartLinear(2 * sum(bins), third, features, dtype=self.dtype, rngs=rngs)
 
     def __call__(self, silhouettes, frame_mask) -> ModelOutput:

@@ -24,6 +24,17 @@ class Convolution(nnx.Module):
         return convolve(frames, self.kernel[...], strips=self.strips)
 
 
+class Block(nnx.Module):
+    """Two convolutions with a LeakyReLU after each, [n, s, h, w, c] -> [n, s, h, w, out]; the first may be 5x5."""
+
+    def __init__(self, channels: int, out: int, *, first_size: int = 3, strips: int = 1, rngs: nnx.Rngs):
+        self.first = Convolution(channels, out, (first_size, first_size), strips=strips, rngs=rngs)
+        self.second = Convolution(out, out, (3, 3), strips=strips, rngs=rngs)
+
+    def __call__(self, frames):
+        return leaky_relu(self.second(leaky_relu(self.first(frames))))
+
+
 class PartLinear(nnx.Module):
     """A linear layer of its own for every part, [n, p, c] -> float32 [n, p, d], computed in `dtype`.
 
@@ -40,6 +51,12 @@ class PartLinear(nnx.Module):
         return part_product(parts, self.kernel[...], self.dtype)
 
 
+def normalise(x, axis: int):
+    """x over its length along the axis, at least 1e-12 as in PyTorch."""
+    squared = jnp.sum(x * x, axis=axis, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
 def part_product(parts, kernel, dtype):
     """[n, p, c] x [p, c, d] -> float32 [n, p, d]; the factors are rounded to `dtype`, the sums are not."""
     return jnp.einsum("npc,pcd->npd", parts.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
@@ -50,18 +67,21 @@ class BatchNorm(nnx.BatchNorm):
     running variance that is unbiased, while the batch is normalised by the biased one.
 
     The statistics in training mode are over all rows of the batch: training batches hold no rows that fill up.
+    train_bias=False keeps the bias (0, or what a checkpoint says) among the statistics, where no optimiser sees it.
     """
 
-    def __init__(self, features: int, *, use_bias: bool = True, rngs: nnx.Rngs):
+    def __init__(self, features: int, *, train_bias: bool = True, rngs: nnx.Rngs):
         super().__init__(
             features,
             momentum=0.9,
             epsilon=1e-5,
-            use_bias=use_bias,
+            use_bias=train_bias,
             scale_init=lambda key, shape, dtype: 1 + 0.02 * jax.random.normal(key, shape, dtype),
             use_fast_variance=False,
             rngs=rngs,
         )
+        if not train_bias:
+            self.fixed_bias = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
 
     def __call__(self, x):
         old = self.momentum * self.var[...]
@@ -69,7 +89,7 @@ class BatchNorm(nnx.BatchNorm):
         if not self.use_running_average:
             rows = x.size // x.shape[-1]
             self.var[...] = old + (self.var[...] - old) * (rows / max(rows - 1, 1))
-        return normalised
+        return normalised if self.use_bias else normalised + self.fixed_bias[...]
 
 
 def scale_silhouettes(silhouettes, height: int, dtype):
@@ -97,10 +117,20 @@ def max_pool(frames):
     return frames.reshape(n, s, h // 2, 2, w // 2, 2, c).max(axis=(3, 5))
 
 
+def over_frames(frame_mask, frames):
+    """bool [n, s] with as many axes as the frames [n, s, ...]."""
+    return frame_mask.reshape(*frame_mask.shape, *[1] * (frames.ndim - 2))
+
+
+def zero_padding(frames, frame_mask):
+    """The frames with zeros where they only pad: what a convolution along the frames sees past the end."""
+    return jnp.where(over_frames(frame_mask, frames), frames, jnp.zeros((), frames.dtype))
+
+
 def max_over_frames(frames, frame_mask):
     """The maximum over the real frames. [n, s, ...], bool [n, s] -> [n, 1, ...]."""
-    mask = frame_mask.reshape(*frame_mask.shape, *[1] * (frames.ndim - 2))
-    return jnp.where(mask, frames, -jnp.inf).max(axis=1, keepdims=True)
+    lowest = jnp.full((), -jnp.inf, frames.dtype)
+    return jnp.where(over_frames(frame_mask, frames), frames, lowest).max(axis=1, keepdims=True)
 
 
 def horizontal_pooling(maps, bins: tuple):
@@ -111,23 +141,35 @@ def horizontal_pooling(maps, bins: tuple):
     return jnp.concatenate([strip.mean(axis=2) + strip.max(axis=2) for strip in strips], axis=1)
 
 
-def check_bins(bins: tuple, height: int, *, halvings: int):
-    """Raises ValueError where the rows left by so many halvings cannot be cut into equal strips."""
-    rows = height >> halvings
+def check_bins(bins: tuple, height: int, *, halvings: int, copies: int = 1):
+    """Raises ValueError where the rows of the last map cannot be cut into equal strips.
+
+    The network halves the height so many times, then stacks so many copies of it.
+    """
+    rows = copies * (height >> halvings)
     if height < 1 or height % (1 << halvings):
         raise ValueError(f"model.height={height}: the network halves it {halvings} times; choose 64 or 128")
     wrong = [count for count in bins if count < 1 or rows % count]
     if wrong or not bins:
         raise ValueError(
-            f"model.bins={tuple(bins)}: {wrong} do not divide the {rows} rows that model.height={height} leaves; "
-            f"choose divisors of {rows}"
+            f"model.bins={tuple(bins)}: {wrong or 'none'} do not divide the {rows} rows that model.height={height} "
+            f"leaves; choose divisors of {rows}"
         )
 
 
-def check_channels(channels: tuple, stages: int):
-    """Raises ValueError unless there is one positive width for each of the stages."""
-    if len(channels) != stages or min(channels) < 1:
-        raise ValueError(f"model.channels={tuple(channels)}: give {stages} positive widths, one for each stage")
+def check_halvings(halvings: int, rows: int, height: int):
+    """Raises ValueError where a map of so many rows cannot be cut into 2^halvings equal strips."""
+    if halvings < 0 or rows % 2**halvings:
+        raise ValueError(
+            f"model.halvings={halvings}: {rows} rows (model.height={height}) cannot be cut into 2^{halvings} strips"
+        )
+
+
+def check_channels(channels: tuple, stages: tuple):
+    """Raises ValueError unless there is one positive width for each stage; stages: the possible numbers of them."""
+    if len(channels) not in stages or min(channels) < 1:
+        numbers = " or ".join(map(str, stages))
+        raise ValueError(f"model.channels={tuple(channels)}: give {numbers} positive widths, one for each stage")
 
 
 def check_no_classifier(name: str, num_classes: int):

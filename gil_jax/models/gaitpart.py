@@ -1,0 +1,111 @@
+"""GaitPart: focal convolutions and a temporal module for every part (Fan et al., CVPR 2020)."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gil_jax.models import layers
+from gil_jax.types import ModelOutput
+
+
+class PartTemporalConvolution(nnx.Module):
+    """A convolution along the frames with a kernel of its own for every part, [n, s, p, c] -> [n, s, p, out].
+
+    Zero padding to the same length, no bias, initialised xavier uniform as `size` taps of one part.
+    """
+
+    def __init__(self, parts: int, channels: int, out: int, size: int, *, rngs: nnx.Rngs):
+        bound = math.sqrt(6 / (size * (channels + out)))
+        shape = (parts, size, channels, out)
+        self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
+
+    def __call__(self, parts):
+        kernel = self.kernel[...].astype(parts.dtype)
+        windows = windows_of_frames(parts, kernel.shape[1], 0)
+        return jnp.einsum("tnspc,ptcd->nspd", jnp.stack(windows), kernel)
+
+
+class MicroMotion(nnx.Module):
+    """Attention over the frames times pooled frames: one window of the temporal module.
+
+    attention_size: taps of the second convolution (the first has 3). window: frames of the average and max pooling.
+    """
+
+    def __init__(self, parts: int, channels: int, *, attention_size: int, window: int, rngs: nnx.Rngs):
+        self.squeeze = PartTemporalConvolution(parts, channels, channels // 4, 3, rngs=rngs)
+        self.expand = PartTemporalConvolution(parts, channels // 4, channels, attention_size, rngs=rngs)
+        self.window = window
+
+    def __call__(self, parts, frame_mask):
+        """[n, s, p, c], zero on padding; bool [n, s] -> [n, s, p, c]."""
+        squeezed = layers.zero_padding(layers.leaky_relu(self.squeeze(parts)), frame_mask)
+        attention = jax.nn.sigmoid(self.expand(squeezed))
+        mean = sum(windows_of_frames(parts, self.window, 0)) / self.window
+        lowest = jnp.where(layers.over_frames(frame_mask, parts), parts, jnp.full((), -jnp.inf, parts.dtype))
+        highest = jnp.stack(windows_of_frames(lowest, self.window, -jnp.inf)).max(axis=0)
+        return attention * (mean + highest)
+
+
+def windows_of_frames(parts, size: int, fill: float) -> list:
+    """The `size` neighbours of every frame, each [n, s, p, c], `fill` beyond the ends."""
+    half = size // 2
+    padded = jnp.pad(parts, [(0, 0), (half, half), (0, 0), (0, 0)], constant_values=fill)
+    return [padded[:, offset : offset + parts.shape[1]] for offset in range(size)]
+
+
+class GaitPart(nnx.Module):
+    """Frames cut into ever more strips that are convolved alone, then motion windows of every part.
+
+    channels: of the stages; the first two end in a pooling. halvings: a stage cuts the height into 2^halvings strips.
+    features: of an embedding. bins: numbers of strips of the horizontal pooling. height: of a silhouette in pixels.
+    Raises ValueError that names the field that does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: tuple = (32, 64, 128),
+        halvings: tuple = (0, 2, 3),
+        features: int = 128,
+        bins: tuple = (16,),
+        height: int = 64,
+        num_classes: int = 0,
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ):
+        layers.check_no_classifier("gaitpart", num_classes)
+        layers.check_channels(channels, (3, 4))
+        layers.check_bins(bins, height, halvings=2)
+        if channels[-1] % 4:
+            raise ValueError(
+                f"model.channels={tuple(channels)}: the last is squeezed to a quarter; choose a multiple of 4"
+            )
+        if len(halvings) != len(channels):
+            raise ValueError(
+                f"model.halvings={tuple(halvings)}: give one number for each of the {len(channels)} stages"
+            )
+        self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
+        self.stages = nnx.List()
+        for index, (before, out) in enumerate(zip((1, *channels), channels, strict=False)):
+            layers.check_halvings(halvings[index], height >> min(index, 2), height)
+            block = layers.Block(before, out, first_size=3 if index else 5, strips=2 ** halvings[index], rngs=rngs)
+            self.stages.append(block)
+        parts = sum(bins)
+        self.short = MicroMotion(parts, channels[-1], attention_size=1, window=3, rngs=rngs)
+        self.long = MicroMotion(parts, channels[-1], attention_size=3, window=5, rngs=rngs)
+        self.head = layers.PartLinear(parts, channels[-1], features, dtype=self.dtype, rngs=rngs)
+
+    def __call__(self, silhouettes, frame_mask) -> ModelOutput:
+        """uint8 [n, s, h, w], bool [n, s] -> embeddings float32 [n, sum(bins), features]; no logits."""
+        frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
+        for index, stage in enumerate(self.stages):
+            frames = stage(frames)
+            if index < 2:
+                frames = layers.max_pool(frames)
+        n, s = frame_mask.shape
+        parts = layers.horizontal_pooling(frames.reshape(n * s, *frames.shape[2:]), self.bins)
+        parts = layers.zero_padding(parts.reshape(n, s, *parts.shape[1:]).astype(self.dtype), frame_mask)
+        motion = self.short(parts, frame_mask) + self.long(parts, frame_mask)
+        return ModelOutput(self.head(layers.max_over_frames(motion, frame_mask)[:, 0]))
