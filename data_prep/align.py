@@ -1,0 +1,53 @@
+"""The alignment of a raw frame: the person scaled to the height of the picture and moved to its middle."""
+
+import cv2
+import numpy as np
+
+ALIGNMENT = "1"  # changes with every change of a pixel; part of a built data set's fingerprint
+LEAST_SUM = 10_000  # a frame whose pixels add up to no more holds no person
+
+
+def align_silhouette(frame: np.ndarray, height: int) -> np.ndarray | None:
+    """Scale and centre a raw frame: uint8 [h, w], white body on black -> uint8 [height, height], or None.
+
+    None where nobody is seen: the pixels add up to 10,000 or less. The rows that are not empty fill the height,
+    bicubic, the aspect kept; the middle is the column where the running sum of the columns passes half of the total.
+    The pixels are those of the GaitSet preparation (Chao et al., AAAI 2019). Raises ValueError for another array.
+    """
+    if frame.ndim != 2 or frame.dtype != np.uint8:
+        raise ValueError(f"a frame is uint8 [h, w], not {frame.dtype} {list(frame.shape)}")
+    if frame.size == 0 or cv2.sumElems(frame)[0] <= LEAST_SUM:
+        return None
+    _, top, _, rows = cv2.boundingRect(frame)
+    width = int(height * (frame.shape[1] / rows))
+    if width == 0:
+        return None
+    body = cv2.resize(frame[top : top + rows], (width, height), interpolation=cv2.INTER_CUBIC)
+    columns = cv2.reduce(body, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
+    if columns[-1] == 0:
+        return None
+    left = int(np.argmax(columns > columns[-1] / 2)) - height // 2
+    aligned = np.zeros((height, height), np.uint8)
+    first, last = max(left, 0), min(left + height, width)
+    aligned[:, first - left : last - left] = body[:, first:last]
+    return aligned
+
+
+def is_aligned(frames: np.ndarray, height: int) -> bool:
+    """Do uint8 [s, h, w] hold silhouettes that were aligned to this height before, with or without their sides cut?
+
+    True for [s, height, height] and [s, height, 11/16 height] (64x64, 64x44) where most bodies reach from the top to
+    the bottom, give or take two rows. A picture of that size with room around the body is a raw one.
+    """
+    if len(frames) == 0 or frames.shape[1:] not in ((height, height), (height, height * 11 // 16)):
+        return False
+    rows = frames.any(axis=2)
+    seen = rows.any(axis=1)
+    reach = rows[:, :3].any(axis=1) & rows[:, -3:].any(axis=1)
+    return bool(seen.any() and 2 * np.count_nonzero(reach) > np.count_nonzero(seen))
+
+
+def pad_columns(frames: np.ndarray) -> np.ndarray:
+    """Give [s, h, w] with w < h back the empty sides that were cut off: [s, h, h]."""
+    missing = frames.shape[1] - frames.shape[2]
+    return np.pad(frames, ((0, 0), (0, 0), (missing // 2, missing - missing // 2)))

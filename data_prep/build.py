@@ -1,0 +1,360 @@
+"""Build a data set of array records from raw silhouettes.
+
+    python -m data_prep.build casia_b --raw=CASIA-B.zip --data_dir=<dir>
+    python -m data_prep.build oumvlp --raw=<folder of zips> --data_dir=<dir> --password_file=<file>
+    python -m data_prep.build silhouettes --raw=<folder> --data_dir=<dir> --name=<your name for it>
+
+Writes <data_dir>/<name>/<height>/1.0.0/, which `tfds.builder_from_directory` reads without TensorFlow. Until all of it
+is there it is called 1.0.0.incomplete; started again, a build goes on from there.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.align import ALIGNMENT
+from data_prep.archives import Archives, Fault, is_our_side
+from data_prep.frames import HEIGHTS, read_aligned
+from data_prep.raw import RawListing, RawSequence, list_raw
+from data_prep.records import VERSION, digest, serialize, shard_name, write_info, write_shard
+from data_prep.workers import WorkerDied, Workers
+
+DATASETS = {
+    "casia_b": "CASIA-B (Yu, Tan and Tan, ICPR 2006): 124 people, 11 views, walking, with a bag, in a coat.",
+    "oumvlp": "OU-MVLP (Takemura et al., IPSJ CVA 2018): 10,307 people, 14 views.",
+    "silhouettes": "Silhouettes in <subject>/<condition>/<view>/.",
+    "synthetic": "Synthetic walkers, drawn by data_prep.synthetic.",
+}
+SHORT = 5  # frames; a sequence with fewer is worth a warning
+_PASSWORD_VARIABLE = "RAW_DATA_PASSWORD"
+
+
+class BuildError(RuntimeError):
+    """The build stopped; the message says at what, and what to do."""
+
+
+class _Job(NamedTuple):
+    path: Path  # of the shard
+    sequences: list[RawSequence]
+    height: int
+    on_error: str
+
+
+@dataclass
+class _Report:
+    """What became of the sequences of a shard; kept beside it as JSON until the data set is whole."""
+
+    labels: list[tuple[str, str, str]]
+    lengths: list[int]
+    digests: list[str]
+    empty: list[str]  # sequences without a single frame with a person
+    faults: list[Fault]
+    raw_frames: int
+
+
+def build_dataset(
+    dataset: str,
+    raw: str | os.PathLike,
+    data_dir: str | os.PathLike = "",
+    height: int = 64,
+    *,
+    name: str = "",
+    on_error: str = "stop",
+    processes: int | None = None,
+    password_file: str = "",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Align raw silhouettes and write them as a TFDS data set; returns its folder.
+
+    dataset: a key of DATASETS; raw: a folder or an archive; data_dir: empty for $TFDS_DATA_DIR, or
+    ~/tensorflow_datasets; name: what to call it, the dataset's name if empty; on_error: "stop" at the first fault in
+    the raw data or "skip" what is faulty; processes: None for one a core, the records are the same for any number.
+    A whole data set of the same raw data is returned at once. Raises BuildError or ValueError that names the fix.
+    """
+    name = name or dataset
+    _check_arguments(dataset, name, height, on_error)
+    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    final = home / name / str(height) / VERSION
+    began = time.perf_counter()
+    with (
+        _only_builder(final) as aside,
+        Workers(processes, _passwords(password_file), str(aside / "scratch")) as workers,
+    ):
+        listing = list_raw(raw, workers.run)
+        _stop_at(listing.faults, on_error)
+        plan = _plan(listing.sequences, Path(raw), height)
+        if final.exists():
+            if json.loads((final / "metadata.json").read_text(encoding="utf-8"))["plan"] == plan:
+                return final
+            if not overwrite:
+                raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
+        jobs = _jobs(listing.sequences, aside, name, height, on_error)
+        reports = _build_shards(workers, jobs, aside, plan, progress)
+        metadata = _metadata(dataset, raw, listing, reports, height, plan)
+        if not metadata["lengths"]:
+            raise BuildError(f"--raw={raw}: no frame with a person in it; {_some(_faults(listing, reports))}")
+        lengths = [len(report.lengths) for report in reports]
+        write_info(aside / "shards", name, height, lengths, DATASETS[dataset], metadata)
+        if final.exists():
+            shutil.rmtree(final)
+        (aside / "shards").rename(final)
+    if progress:
+        tqdm.write(_summary(final, metadata, time.perf_counter() - began))
+    return final
+
+
+def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> None:
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset={dataset!r}: choose one of {sorted(DATASETS)}; your own data are 'silhouettes'")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(f"--name={name!r}: small letters, digits and _ only, a letter first")
+    if height not in HEIGHTS:
+        raise ValueError(f"--height={height}: choose one of {HEIGHTS}")
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"--on_error={on_error!r}: choose 'stop' or 'skip'")
+
+
+def _passwords(password_file: str) -> tuple[bytes, ...]:
+    """One password a line; the environment's comes last."""
+    lines = []
+    if password_file:
+        path = Path(password_file).expanduser()
+        if not path.is_file():
+            raise ValueError(f"--password_file={password_file}: there is no such file")
+        lines = path.read_bytes().splitlines()
+    lines.append(os.environ.get(_PASSWORD_VARIABLE, "").encode("utf-8"))
+    return tuple(line for line in lines if line)
+
+
+@contextlib.contextmanager
+def _only_builder(final: Path):
+    """The folder to build in, for one process at a time; taken away once its shards are whole and moved."""
+    aside = final.with_name(f"{final.name}.incomplete")
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    with open(aside.with_name(f".{final.name}.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"Another process builds {final}: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        for part in ("shards", "reports", "scratch"):
+            (aside / part).mkdir(parents=True, exist_ok=True)
+        try:
+            yield aside
+        except BaseException:
+            if any((aside / "shards").iterdir()):
+                raise
+            shutil.rmtree(aside)  # nothing to go on from
+            raise
+        shutil.rmtree(aside)
+
+
+def _plan(sequences: list[RawSequence], raw: Path, height: int) -> str:
+    """Everything that the records depend on, short of reading the frames."""
+    root = raw.expanduser().absolute()
+    plan = hashlib.sha256(f"{ALIGNMENT} {height}".encode())
+    stamped = {}
+    for sequence in sequences:
+        where = sequence.chain[0] if sequence.chain else sequence.folder
+        if where not in stamped:
+            state = os.stat(where)
+            stamped[where] = f"{state.st_size if sequence.chain else 0} {state.st_mtime_ns}"
+        place = os.path.relpath(sequence.place, root)
+        plan.update(
+            "\0".join([*sequence.labels, place, sequence.names, stamped[where]]).encode("utf-8", "surrogateescape")
+        )
+        if sequence.handles is not None:
+            plan.update(sequence.handles.tobytes())
+    return plan.hexdigest()[:32]
+
+
+def _jobs(sequences: list[RawSequence], aside: Path, name: str, height: int, on_error: str) -> list[_Job]:
+    """Cut the sequences into shards: 64 each, more where that would give more than 256 shards."""
+    shards = min(max(-(-len(sequences) // 64), 1), 256)
+    edges = np.linspace(0, len(sequences), shards + 1).astype(int)
+    return [
+        _Job(aside / "shards" / shard_name(name, i, shards), sequences[edges[i] : edges[i + 1]], height, on_error)
+        for i in range(shards)
+    ]
+
+
+def _build_shards(workers: Workers, jobs: list[_Job], aside: Path, plan: str, progress: bool) -> list[_Report]:
+    """Write the shards that are not there yet; returns the reports of all."""
+    note = aside / "plan.txt"
+    if not note.exists() or note.read_text() != plan:
+        for part in ("shards", "reports"):
+            shutil.rmtree(aside / part)
+            (aside / part).mkdir()
+        note.write_text(plan)
+    reports = {job.path: _kept_report(job.path) for job in jobs}
+    missing = [job for job in jobs if reports[job.path] is None]
+    bar = tqdm(total=sum(len(job.sequences) for job in jobs), unit="seq", desc="build", disable=not progress)
+    bar.initial = bar.n = sum(len(job.sequences) for job in jobs) - sum(len(job.sequences) for job in missing)
+    frames = 0
+    with bar:
+        try:
+            for path, report, count in workers.run(_build_shard, missing):
+                reports[path] = report
+                frames += report.raw_frames
+                bar.update(count)
+                bar.set_postfix_str(f"{frames / max(bar.format_dict['elapsed'], 1e-9):,.0f} frames/s", refresh=False)
+        except (OSError, WorkerDied) as error:
+            whole = sum(report is not None for report in map(_kept_report, reports))
+            raise BuildError(f"{error}. {whole} of {len(jobs)} shards are kept: the same command goes on") from error
+    return [reports[job.path] for job in jobs]
+
+
+def _report_path(shard: Path) -> Path:
+    return shard.parent.parent / "reports" / f"{shard.name}.json"
+
+
+def _kept_report(shard: Path) -> _Report | None:
+    """The report of a whole shard of an earlier run. One with faults is made again: somebody may have mended them."""
+    path = _report_path(shard)
+    if not (shard.exists() and path.exists()):
+        return None
+    report = _Report(**json.loads(path.read_text(encoding="utf-8")))
+    return None if report.faults else report
+
+
+def _build_shard(archives: Archives, job: _Job) -> tuple[Path, _Report, int]:
+    """Read, align and write the sequences of a shard."""
+    report = _Report([], [], [], [], [], 0)
+
+    def records():
+        for sequence in job.sequences:
+            aligned = read_aligned(sequence, archives, job.height)
+            _stop_at(aligned.faults, job.on_error)
+            report.faults.extend(aligned.faults)
+            report.raw_frames += aligned.raw
+            if len(aligned.frames) == 0:
+                report.empty.append(sequence.place)
+                continue
+            report.labels.append(sequence.labels)
+            report.lengths.append(len(aligned.frames))
+            report.digests.append(digest(sequence.labels, aligned.frames))
+            yield serialize(sequence.labels, aligned.frames)
+
+    write_shard(job.path, records())
+    path = _report_path(job.path)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    aside.write_text(json.dumps(vars(report)), encoding="utf-8")
+    aside.replace(path)
+    return job.path, report, len(job.sequences)
+
+
+def _stop_at(faults: list[Fault], on_error: str) -> None:
+    if faults and on_error == "stop":
+        raise BuildError(f"{_some(faults)}\nMend or remove it, or give --on_error=skip to leave out what is faulty")
+
+
+def _faults(listing: RawListing, reports: list[_Report]) -> list[Fault]:
+    return [*listing.faults, *(Fault(*fault) for report in reports for fault in report.faults)]
+
+
+def _metadata(dataset, raw, listing: RawListing, reports: list[_Report], height: int, plan: str) -> dict:
+    """What the data set knows of itself. The labels are in the order of the records."""
+    labels = [tuple(label) for report in reports for label in report.labels]
+    lengths = [length for report in reports for length in report.lengths]
+    digests = [digest for report in reports for digest in report.digests]
+    subjects, conditions, views = (list(column) for column in zip(*labels, strict=True)) if labels else ([], [], [])
+    return {
+        "fingerprint": hashlib.sha256(f"{ALIGNMENT} {height} {' '.join(digests)}".encode()).hexdigest()[:16],
+        "dataset": dataset,
+        "height": height,
+        "alignment": ALIGNMENT,
+        "layout": listing.layout,
+        "raw": Path(raw).name,
+        "plan": plan,
+        "counts": {
+            "sequences_found": len(listing.sequences),
+            "sequences_written": len(labels),
+            "frames_found": sum(report.raw_frames for report in reports),
+            "frames_written": sum(lengths),
+            "subjects": len(set(subjects)),
+            "conditions": len(set(conditions)),
+            "views": len(set(views)),
+        },
+        "empty": [place for report in reports for place in report.empty],
+        "faults": [list(fault) for fault in _faults(listing, reports)],
+        "subjects": subjects,
+        "conditions": conditions,
+        "views": views,
+        "lengths": lengths,
+    }
+
+
+def _summary(folder: Path, metadata: dict, seconds: float) -> str:
+    counts = metadata["counts"]
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    labels = zip(metadata["subjects"], metadata["conditions"], metadata["views"], metadata["lengths"], strict=True)
+    short = ["/".join(label) for *label, length in labels if length < SHORT]
+    lines = [
+        f"{folder}",
+        f"  found     {counts['sequences_found']:,} sequences, {counts['frames_found']:,} frames: {metadata['layout']}",
+        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person",
+        f"  written   {counts['sequences_written']:,} sequences, {counts['frames_written']:,} frames: "
+        f"{counts['subjects']:,} subjects, {counts['conditions']} conditions, {counts['views']} views",
+        f"  took      {seconds:.1f} s, {counts['frames_found'] / seconds:,.0f} frames/s; {size:.1f} MB; "
+        f"fingerprint {metadata['fingerprint']}",
+    ]
+    for what, places in (
+        ("without a person, left out", metadata["empty"]),
+        (f"with fewer than {SHORT} frames, kept", short),
+        ("faulty, left out", [Fault(*fault) for fault in metadata["faults"]]),
+    ):
+        if places:
+            lines.append(f"  WARNING   {len(places):,} {what}: {_some(places)}")
+    return "\n".join(lines)
+
+
+def _some(places: list, most: int = 10) -> str:
+    more = f"\n... and {len(places) - most:,} more" if len(places) > most else ""
+    return "\n    ".join(map(str, places[:most])) + more
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=sorted(DATASETS))
+    parser.add_argument("--raw", required=True, help="a folder, or a zip, tar or packed tar archive, read in place")
+    parser.add_argument("--data_dir", default="", help="default: $TFDS_DATA_DIR or ~/tensorflow_datasets")
+    parser.add_argument("--name", default="", help="what to call the data set, if not as its dataset")
+    parser.add_argument("--height", type=int, default=64, choices=HEIGHTS)
+    parser.add_argument("--on_error", default="stop", choices=("stop", "skip"), help="at a fault in the raw data")
+    parser.add_argument("--processes", type=int, help="one a core by default")
+    parser.add_argument("--password_file", default="", help=f"for zips, one a line; or ${_PASSWORD_VARIABLE}")
+    parser.add_argument("--overwrite", action="store_true", help="replace one that was built from other raw data")
+    options = vars(parser.parse_args(arguments))
+    try:
+        print(build_dataset(**options))
+    except (BuildError, ValueError) as error:
+        print(f"STOPPED: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not is_our_side(error):
+            raise
+        print(f"STOPPED: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("STOPPED by hand. What is whole is kept: the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""All cores for the reading of raw data: a pool of processes that dies with its owner and stops cleanly."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from typing import TypeVar
+
+import cv2
+
+from data_prep.archives import Archives
+
+Job, Result = TypeVar("Job"), TypeVar("Result")
+
+
+class WorkerDied(RuntimeError):
+    """A process of the pool ended before its work did."""
+
+
+class Workers:
+    """Run `function(archives, job)` for many jobs, in this process or in several; every process has its archives.
+
+    processes: how many, None for one a core. Use it in a `with` block.
+    """
+
+    def __init__(self, processes: int | None, passwords: tuple[bytes, ...] = (), scratch: str | None = None):
+        self.processes = processes or len(os.sched_getaffinity(0))
+        self._arguments = (passwords, scratch)
+
+    def __enter__(self) -> "Workers":
+        self._archives = self._pool = None
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._archives:
+            self._archives.close()
+
+    def run(self, function: Callable[[Archives, Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """The results, in the order in which they are ready; a job's exception ends the run."""
+        jobs = list(jobs)
+        if self.processes == 1 or (len(jobs) == 1 and not self._pool):
+            self._archives = self._archives or Archives(*self._arguments)
+            yield from (function(self._archives, job) for job in jobs)
+            return
+        # A fork would copy the threads of whoever calls (JAX has many); spawned processes start clean.
+        self._pool = self._pool or ProcessPoolExecutor(
+            self.processes, mp_context=get_context("spawn"), initializer=_start, initargs=self._arguments
+        )
+        jobs.reverse()
+        running: set[Future] = set()
+        try:
+            while jobs or running:
+                while jobs and len(running) < 2 * self.processes:
+                    running.add(self._pool.submit(_call, function, jobs.pop()))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise WorkerDied("a worker process was killed; most often the memory ran out (see --processes)") from error
+        finally:
+            for future in running:
+                future.cancel()
+
+
+_archives: Archives | None = None
+
+
+def _start(*arguments) -> None:
+    global _archives
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us: the owner decides
+    threading.Thread(target=_follow_owner, daemon=True).start()
+    cv2.setNumThreads(1)
+    _archives = Archives(*arguments)
+
+
+def _follow_owner() -> None:
+    parent_process().join()
+    os._exit(1)
+
+
+def _call(function, job):
+    return function(_archives, job)
