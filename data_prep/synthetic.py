@@ -81,7 +81,7 @@ TRAITS = {
     "fold": (8.0, 6.0, 3.0),  # forearms turned in
     "stance": (1.0, 2.0, 0.5),  # legs apart
     "toe_out": (7.0, 6.0, 2.0),
-    "cadence": (1.85, 0.13, 0.05),  # steps a second
+    "cadence": (1.90, 0.13, 0.05),  # steps a second
     "arm_lag": (0.0, 4.0, 1.0),  # of the arms behind the legs, percent of a stride
     "arm_asymmetry": (0.0, 0.16, 0.08),  # left swings more than right
     "leg_asymmetry": (0.0, 0.05, 0.012),
@@ -96,7 +96,7 @@ TRAITS = {
 # joint: (flexion in degrees at every tenth or twentieth of a stride that starts with the heel strike of that side,
 # harmonics kept). Thigh angle against the vertical; ankle and knee relative; arms from hanging straight down.
 CURVES = {
-    "hip": ((25, 22, 14, 4, -6, -13, -8, 8, 22, 27), 3),
+    "hip": ((25, 22, 14, 4, -7, -15, -11, 6, 21, 27), 3),
     "knee": ((5, 11, 17, 20, 18, 14, 10, 7, 7, 10, 16, 25, 38, 52, 61, 62, 52, 36, 18, 6), 5),
     "ankle": ((0, -5, -2, 2, 5, 7, 9, 10, 10, 9, 6, -2, -12, -18, -13, -7, -2, 1, 2, 1), 5),
     "shoulder": ((-20, -16, -6, 4, 9, 9, 5, -3, -12, -18), 2),
@@ -496,7 +496,7 @@ def _outlines(centres: np.ndarray, axes: np.ndarray, parts: np.ndarray, camera: 
 def _camera(walk: SimpleNamespace, view: str) -> SimpleNamespace:
     """A camera on the right of the path, `view` degrees from straight ahead, looking at the middle of the path."""
     angle = np.radians(int(view) + walk.heading)
-    distance, height = CAMERA_DISTANCE * walk.camera[0], CAMERA_HEIGHT * walk.camera[1]
+    distance, height = (CAMERA_DISTANCE, CAMERA_HEIGHT) * walk.camera
     position = np.array([distance * np.cos(angle), -distance * np.sin(angle), height])
     forward = np.array([0.0, 0.0, 0.88]) - position
     forward /= np.linalg.norm(forward)
