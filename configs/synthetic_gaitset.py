@@ -10,12 +10,14 @@ from ml_collections import ConfigDict
 from configs.base import base_config
 from configs.loss_recipes import loss_recipe
 
+VIEWS = tuple(f"{view:03d}" for view in range(0, 181, 18))
+
 
 def get_config(recipe: str = "triplet"):
     """recipe: the loss, `--config=configs/synthetic_gaitset.py:gil`."""
     config = base_config()
-    config.synthetic = ConfigDict({"subjects": 64, "seed": 0})
-    config.model.update({"name": "gaitset", "widths": (16, 32, 64), "embedding_dim": 64})
+    config.synthetic = ConfigDict({"subjects": 64, "seed": 0, "views": VIEWS, "frames": (20, 28)})
+    config.model.update({"name": "gaitset", "channels": (16, 32, 64), "features": 64})
     config.loss = loss_recipe(recipe)
     config.data.name = "synthetic"
     config.data.split = "first-48"

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from data_prep.prepare import prepare_synthetic
 from gil_jax.checkpoint import open_checkpoints, restore, restore_network, save, take_over
 from gil_jax.data.loader import train_batches
 from gil_jax.data.protocols import Protocol, Split, gallery_and_probes, load_protocol, load_split
@@ -132,11 +133,12 @@ def open_data(config: ConfigDict) -> Data:
 
     A config with `synthetic` makes the walkers and builds the records first, once.
     """
+    data_dir = config.data.dir
     if "synthetic" in config:
-        _once_a_host(lambda: prepare_synthetic(config.synthetic, config.data))
-    source = SilhouetteSource(
-        find_dataset(config.data.dir, config.data.name, config.data.height), cache=config.data.cache
-    )
+        data_dir = _first_process_first(
+            lambda: prepare_synthetic(config.synthetic.to_dict(), data_dir, config.data.height)
+        )
+    source = SilhouetteSource(find_dataset(data_dir, config.data.name, config.data.height), cache=config.data.cache)
     table = source.table
     protocol = load_protocol(config.data.protocol)
     split = load_split(config.data.split, protocol, table.subjects)
@@ -172,7 +174,8 @@ def _train(config, state, run_step, batches, manager, log, stopped, evaluate_sta
             _check_finite(step, values, manager)
             rate, waiting = log.rate(step, waited)
             waited = 0.0
-            log.write(step, {**values, "steps_per_second": rate, "input_wait_share": waiting})
+            shown = ("loss", *(name for name in config.loss if name in values))
+            log.write(step, {**values, "steps_per_second": rate, "input_wait_share": waiting}, shown)
         score = None
         if evaluated:
             report = evaluate_state(state)
@@ -302,8 +305,8 @@ def _as_metrics(report: dict) -> dict[str, float]:
 def _stop_signals():
     """Ctrl-C and SIGTERM ask for a checkpoint and an orderly end; a second one ends at once."""
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+    if threading.current_thread() is not threading.main_thread() or jax.process_count() > 1:
+        yield asked.is_set  # several processes stop together, by jax's preemption notice
         return
     names = (signal.SIGINT, signal.SIGTERM)
     before = {name: signal.getsignal(name) for name in names}
@@ -322,13 +325,14 @@ def _stop_signals():
             signal.signal(name, before[name])
 
 
-def _once_a_host(make: Callable[[], None]) -> None:
-    """Let the first process make what all need; then the others, which find it made where the disk is shared."""
+def _first_process_first(make: Callable[[], str]) -> str:
+    """What the first process makes, the others find made where they share its disk."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("made by the first process")
+    made = make()
     if jax.process_index() == 0:
-        make()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("made")
-        make()
+        multihost_utils.sync_global_devices("made by the first process")
+    return made
 
 
 def _say(text: str) -> None:

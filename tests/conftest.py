@@ -1,12 +1,38 @@
 """Every test sees eight CPU devices, strict dtype promotion and parsed absl flags."""
 
 import os
+import socket
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-import jax  # noqa: E402
-from absl import flags  # noqa: E402
+import jax
+import pytest
+from absl import flags
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory):
+    """Where the records of a few synthetic walkers are built, by whoever needs them first."""
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture
+def tiny_config(records):
+    """A config that trains on them in seconds."""
+    from tests.tiny_config import get_config
+
+    config = get_config()
+    config.data.dir = str(records)
+    return config
+
+
+@pytest.fixture
+def unused_port():
+    """A free TCP port of this machine."""
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        return server.getsockname()[1]

@@ -1,0 +1,299 @@
+"""Training as a whole: stop and resume equals going on, eight devices equal one, and what a workdir holds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from gil_jax.checkpoint import open_checkpoints, restore_network
+from gil_jax.train_loop import evaluate, open_data, train_and_evaluate
+
+ROOT = Path(__file__).parent.parent
+
+
+def _command(workdir, records, *flags):
+    return [
+        sys.executable,
+        "run_train.py",
+        f"--config={ROOT / 'tests' / 'tiny_config.py'}",
+        f"--config.data.dir={records}",
+        f"--workdir={workdir}",
+        *flags,
+    ]
+
+
+def _run(workdir, records, *flags, devices=1, check=True, **environment):
+    environment = _environment(devices) | environment
+    done = subprocess.run(
+        _command(workdir, records, *flags), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def _environment(devices):
+    return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+
+
+def _arrays(workdir, step=None):
+    """Every array of a checkpoint of a workdir, optimiser included."""
+    with open_checkpoints(str(workdir)) as manager:
+        step = manager.latest_step() if step is None else step
+        read = manager.restore(step)
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(dict(read))}
+
+
+def _assert_same_bits(some, others):
+    assert some.keys() == others.keys()
+    assert len(some) > 10
+    for name, array in some.items():
+        np.testing.assert_array_equal(array, others[name], err_msg=name)
+
+
+def _lines(workdir):
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory, records):
+    """A run of 12 steps that nobody stopped, from the command line: (workdir, what it printed)."""
+    workdir = tmp_path_factory.mktemp("straight")
+    return workdir, _run(workdir, records)
+
+
+def test_the_main_job_prints_a_table_and_keeps_everything(straight):
+    workdir, done = straight
+    assert "steps 0 to 12" in done.stdout
+    for word in ("rank-1 (%) on synthetic, split first-5, step 12", "NM", "BG", "CL", "GEI", "000", "090"):
+        assert word in done.stdout
+    assert "12/12" in done.stderr
+    report = json.loads((workdir / "eval" / "synthetic-12.json").read_text())
+    assert {"dataset", "split", "step", "metric", "protocol", "views", "rank1", "baseline_gei"} <= report.keys()
+    assert (report["dataset"], report["split"], report["step"]) == ("synthetic", "first-5", 12)
+    assert report["views"] == ["000", "090"]
+    for block in (report["rank1"], report["baseline_gei"]):
+        assert list(block) == ["NM", "BG", "CL"]
+        for summary in block.values():
+            matrix = np.array(summary["matrix"])
+            assert matrix.shape == (2, 2)
+            np.testing.assert_allclose(summary["by_probe_view"], [matrix[0, 1], matrix[1, 0]])
+            np.testing.assert_allclose(summary["including_identical_view"], matrix.mean(), atol=0.006)
+            excluding = np.mean(summary["by_probe_view"])
+            np.testing.assert_allclose(summary["excluding_identical_view"], excluding, atol=0.006)
+    lines = _lines(workdir)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
+    assert [line["step"] for line in lines if "eval/NM/excluding_identical_view" in line] == [12]
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
+
+
+def test_evaluation_alone_gives_the_same_numbers(straight, records, tmp_path):
+    workdir, _ = straight
+    path = workdir / "eval" / "synthetic-12.json"
+    before = json.loads(path.read_text())
+    path.unlink()
+    done = _run(workdir, records, "--mode=eval", "--step=12")
+    assert json.loads(path.read_text()) == before
+    assert "step 12" in done.stdout
+    missing = _run(workdir, records, "--mode=eval", "--step=5", check=False)
+    assert missing.returncode != 0
+    assert "no checkpoint of step 5; the steps kept are [8, 12]" in missing.stderr
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_reaches_the_same_bits(straight, records, tmp_path):
+    kills = 0
+    for delay in np.linspace(0.1, 4, 6):
+        process = subprocess.Popen(
+            _command(tmp_path, records), cwd=ROOT, env=_environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        while process.poll() is None and not process.stderr.read(1) == b"\r":
+            pass  # the progress bar appears: compiling, training or saving is under way
+        time.sleep(delay)
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+    assert kills >= 3
+    done = _run(tmp_path, records)
+    assert "rank-1" in done.stdout
+    _assert_same_bits(_arrays(tmp_path), _arrays(straight[0]))
+    numbers = [(line["step"], line["loss"]) for line in _lines(tmp_path) if "loss" in line]
+    assert numbers == [(line["step"], line["loss"]) for line in _lines(straight[0]) if "loss" in line]
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_keeps_the_step_and_goes_on(straight, records, tmp_path, name):
+    process = subprocess.Popen(
+        _command(tmp_path, records, "--config.train.steps=100000"),
+        cwd=ROOT,
+        env=_environment(1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    process.send_signal(name)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "the same command goes on from there" in output
+    step = int(output.split("Stopped at step ")[1].split(",")[0])
+    with open_checkpoints(str(tmp_path)) as manager:
+        assert manager.latest_step() == step
+
+
+def test_devices_change_nothing_but_rounding(straight, records, tmp_path):
+    losses, parameters = {}, {}
+    for devices in (1, 8):
+        workdir = tmp_path / str(devices)
+        _run(workdir, records, "--config.train.steps=5", devices=devices)
+        losses[devices] = [line["loss"] for line in _lines(workdir) if "loss" in line]
+        parameters[devices] = _arrays(workdir)
+    assert len(losses[1]) == 5
+    np.testing.assert_allclose(losses[8], losses[1], rtol=2e-5)
+    for name, array in parameters[1].items():
+        np.testing.assert_allclose(
+            parameters[8][name], array, rtol=1e-4, atol=1e-5 * max(np.abs(array).max(), 1e-3), err_msg=name
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
+    workdir = tmp_path / "together"
+    processes = [
+        subprocess.Popen(
+            _command(workdir, records, "--distributed", "--config.train.steps=5"),
+            cwd=ROOT,
+            env=_environment(2)
+            | {
+                "JAX_COORDINATOR_ADDRESS": f"localhost:{unused_port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(rank),
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "on 4 cpu device(s)" in outputs[0][0]
+    _run(tmp_path / "alone", records, "--config.train.steps=5")
+    together, alone = (
+        [line["loss"] for line in _lines(tmp_path / name) if "loss" in line] for name in ("together", "alone")
+    )
+    np.testing.assert_allclose(together, alone, rtol=2e-5)
+    reports = [json.loads((tmp_path / name / "eval" / "synthetic-5.json").read_text()) for name in ("together", "alone")]
+    assert reports[0]["baseline_gei"] == reports[1]["baseline_gei"]
+
+
+def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
+    tiny_config.train.update({"steps": 6, "eval_every": 1, "keep_checkpoints": 1})
+    train_and_evaluate(tiny_config, str(tmp_path))
+    rates = {
+        line["step"]: np.mean([line[f"eval/{name}/excluding_identical_view"] for name in ("NM", "BG", "CL")])
+        for line in _lines(tmp_path)
+        if "eval/NM/excluding_identical_view" in line
+    }
+    assert sorted(rates) == [1, 2, 3, 4, 5, 6]
+    with open_checkpoints(str(tmp_path), 1) as manager:
+        kept = manager.all_steps()
+    best = max((rates[step] for step in range(1, 6)))
+    assert 6 in kept
+    assert any(rates[step] == best for step in kept if step < 6)
+
+
+def test_a_finished_run_started_again_evaluates_without_training(straight, records):
+    workdir, _ = straight
+    before = _arrays(workdir)
+    done = _run(workdir, records)
+    assert "steps 12 to 12" in done.stdout
+    _assert_same_bits(_arrays(workdir), before)
+    assert [line["step"] for line in _lines(workdir)] == [*range(1, 13), 12]
+
+
+def test_another_config_is_refused(straight, tiny_config):
+    tiny_config.optim.learning_rate = 0.5
+    with pytest.raises(ValueError, match=r"config\.optim\.learning_rate: 0\.05 there, 0\.5 now"):
+        train_and_evaluate(tiny_config, str(straight[0]))
+
+
+def test_another_split_is_refused(straight, tiny_config):
+    tiny_config.data.split = "first-4"
+    with pytest.raises(ValueError, match="trained on another split"):
+        train_and_evaluate(tiny_config, str(straight[0]))
+    with pytest.raises(ValueError, match=r"tests 1 people whom .* trained on \(005"):
+        evaluate(tiny_config, str(straight[0]))
+
+
+def test_starting_from_another_network(straight, tiny_config, tmp_path):
+    tiny_config.init_from = str(straight[0])
+    tiny_config.train.update({"steps": 1})
+    tiny_config.optim.learning_rate = 0.0
+    train_and_evaluate(tiny_config, str(tmp_path))
+    _, theirs, _ = restore_network(str(straight[0]))
+    _, ours, _ = restore_network(str(tmp_path))
+    for one, other in zip(jax.tree.leaves(theirs), jax.tree.leaves(ours), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_network_that_does_not_fit_is_listed(straight, tiny_config, tmp_path):
+    tiny_config.init_from = str(straight[0])
+    tiny_config.model.features = 5
+    with pytest.raises(ValueError, match=r"head.*\(62, 4, 8\) there, \(62, 4, 5\) here"):
+        train_and_evaluate(tiny_config, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("data.subjects_per_batch", 6, "trains 5 people: lower it to 5"),
+        ("data.sequences_per_subject", 3, "cannot be shared evenly by 8 devices"),
+        ("data.name", "casia_b", "casia_b"),
+        ("data.height", 128, "128"),
+        ("data.protocol", "oumvlp", "no gallery or no probes"),
+        ("data.split", "first-6", "nobody to test"),
+        ("model.num_classes", 4, "num_classes"),
+        ("model.bins", (7,), "bins"),
+        ("sharding.model_devices", 3, "does not divide the 8 devices"),
+        ("optim.schedule", "linear", "config.optim.schedule='linear'"),
+    ],
+)
+def test_a_config_that_does_not_fit_fails_before_the_first_step(tiny_config, tmp_path, field, value, message):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises((ValueError, FileNotFoundError), match=message.replace("(", r"\(")):
+        train_and_evaluate(tiny_config, str(tmp_path / "new"))
+    assert not (tmp_path / "new" / "checkpoints").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_kept(tiny_config, tmp_path):
+    tiny_config.optim.learning_rate = 1e30
+    with pytest.raises(FloatingPointError, match=r"at step \d.*Lower config\.optim\.learning_rate"):
+        train_and_evaluate(tiny_config, str(tmp_path))
+    with open_checkpoints(str(tmp_path)) as manager:
+        assert manager.all_steps() == []
+
+
+def test_unknown_fields_are_errors(records, tmp_path):
+    done = _run(tmp_path, records, "--config.data.hight=64", check=False)
+    assert done.returncode != 0
+    assert "hight" in done.stderr
+
+
+def test_the_split_tests_nobody_it_trains(tiny_config):
+    data = open_data(tiny_config)
+    assert data.split.train == ("001", "002", "003", "004", "005")
+    assert data.split.test == ("006",)
+    subjects = data.source.table.subjects
+    for subject, rows in zip(data.split.train, data.rows_of_subject, strict=True):
+        assert set(subjects[rows]) == {subject}
