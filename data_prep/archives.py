@@ -202,18 +202,22 @@ class Archives:
             file.write(self.get(chain[:-1]).read(chain[-1].handle))
             packed_size = file.tell()
             file.seek(0)
-        start = file.read(265)
-        file.seek(0)
-        if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-            return ZipArchive(file, place_of(chain), self._passwords)
-        unpack = next((unpack for magic, unpack in _PACKINGS.items() if start.startswith(magic)), None)
-        if unpack is None:
+        try:
+            start = file.read(6)
             if not start:
-                file.close()
                 raise ValueError("an empty file, not an archive")
-            return TarArchive(file)
-        with file:
-            return TarArchive(*self._unpacked(chain, file, unpack, packed_size))
+            file.seek(0)
+            if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
+                return ZipArchive(file, place_of(chain), self._passwords)
+            unpack = next((unpack for magic, unpack in _PACKINGS.items() if start.startswith(magic)), None)
+            if unpack is None:
+                return TarArchive(file)
+            archive = TarArchive(*self._unpacked(chain, file, unpack, packed_size))
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return archive
 
     def _unpacked(self, chain: Chain, packed: BinaryIO, unpack, packed_size: int) -> tuple[BinaryIO, str]:
         """A packed tar file without its packing, and why it breaks off, if it does."""

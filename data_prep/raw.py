@@ -186,9 +186,9 @@ def _list_archive(archives: Archives, job: tuple[tuple[str, ...], Chain]) -> _Fo
     found = _Found([], [], [])
     folders: dict[tuple[str, ...], dict] = {}
     full = set()  # folders with something in them
-    last = None
+    last, count = None, 0
     try:
-        for member in archives.get(chain).members():
+        for count, member in enumerate(archives.get(chain).members(), 1):  # noqa: B007, counted for later
             parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
             place = f"{place_of(chain)}/{member.name}"
             if ".." in parts or member.name.startswith("/") or re.match(r"[A-Za-z]:", member.name):
@@ -216,6 +216,9 @@ def _list_archive(archives: Archives, job: tuple[tuple[str, ...], Chain]) -> _Fo
             raise
         lost = f"; {'/'.join(last)} may have lost frames and is left out" if folders.pop(last, None) else ""
         found.faults.append(Fault(place_of(chain), f"can't be read to its end ({why(error)}){lost}"))
+    else:
+        if count == 0:
+            found.faults.append(Fault(place_of(chain), "an empty archive"))
     for parts, files in folders.items():
         if files or parts not in full:
             found.folders.append(_Folder((*path, *parts), chain, "", files))
@@ -226,11 +229,17 @@ def _list_archive(archives: Archives, job: tuple[tuple[str, ...], Chain]) -> _Fo
 
 
 class _Unit(NamedTuple):
-    """Files that make one sequence. names: the levels above and around it, from the outermost to its own."""
+    """Files that make one sequence.
+
+    names: the levels above it, from the outermost to its own; said: the labels in the names of CASIA-B's frames;
+    alone: a sequence file that has its folder for itself.
+    """
 
     names: tuple[str, ...]
     folder: _Folder
     files: list[str]
+    said: tuple[str, ...] | None = None
+    alone: bool = False
 
 
 def _name_sequences(folders: list[_Folder], raw: Path) -> tuple[list[RawSequence], list[Fault], str]:
@@ -246,7 +255,8 @@ def _name_sequences(folders: list[_Folder], raw: Path) -> tuple[list[RawSequence
             faults += [Fault(f"{place}/{name}", "neither a picture nor a sequence file") for name in strange]
         names = tuple(map(_without_suffix, folder.path))
         units += _picture_units(names, folder, pictures)
-        units += [_Unit((*names, _without_suffix(name)), folder, [name]) for name in whole]
+        alone = len(whole) == 1 and not pictures
+        units += [_Unit((*names, _without_suffix(name)), folder, [name], alone=alone) for name in whole]
     labelled, layout = _label(units, raw)
     sequences: dict[tuple, RawSequence] = {}
     order = _by_view if layout.startswith("Silhouette_") else _by_subject
@@ -287,8 +297,10 @@ def _picture_units(names: tuple[str, ...], folder: _Folder, pictures: list[str])
     for name in pictures:
         match = _CASIA_FRAME.fullmatch(_without_suffix(name))
         groups[match.groups() if match else None].append(name)
-    if None in groups or len(groups) == 1:
+    if None in groups:
         return [_Unit(names, folder, pictures)]
+    if len(groups) == 1:
+        return [_Unit(names, folder, pictures, said=next(iter(groups)))]
     return [_Unit((*names, *labels), folder, files) for labels, files in groups.items()]
 
 
@@ -304,14 +316,18 @@ def _label(units: list[_Unit], raw: Path) -> tuple[list[tuple[tuple[str, str, st
         else:
             by_depth[len(unit.names)].append(unit)
     for depth, group in sorted(by_depth.items()):
-        kept, words = _levels([unit.names for unit in group], depth, raw)
+        if depth < 3 and all(unit.said for unit in group):
+            labelled += [(unit.said, unit) for unit in group]
+            layouts.add("<subject>-<condition>-<view>-<frame>")
+            continue
+        kept, words = _levels([unit.names for unit in group], depth, raw, all(unit.alone for unit in group))
         labelled += [(tuple(kept(unit.names)), unit) for unit in group]
         layouts.add(words)
     labelled = [(tuple(map(_clean, labels)), unit) for labels, unit in labelled]
     return labelled, " and ".join(sorted(layouts, reverse=True))
 
 
-def _levels(names: list[tuple[str, ...]], depth: int, raw: Path) -> tuple[Callable, str]:
+def _levels(names: list[tuple[str, ...]], depth: int, raw: Path, alone: bool) -> tuple[Callable, str]:
     """Which three levels of the folders' names are subject, condition and view: a function that picks them."""
     if depth < 3:
         above = [_without_suffix(part) for part in raw.parts[1:]]
@@ -326,6 +342,8 @@ def _levels(names: list[tuple[str, ...]], depth: int, raw: Path) -> tuple[Callab
     for left, right in zip(range(depth - 1), range(1, depth), strict=True):
         if len(columns) > 3 and right in columns and left in columns and all(n[left] == n[right] for n in names):
             columns.remove(right)  # 001/001/nm-01/000, or 000/000.pkl
+    if alone and len(columns) > 3 and len({n[:-1] for n in names}) == len(names):
+        columns = columns[:-1] if columns[-1] == depth - 1 else columns  # 001/nm-01/000/<any name>.pkl
     for i in reversed(range(depth)):
         if len(columns) > 3 and i in columns and not varies[i]:
             columns.remove(i)  # 001/nm-01/000/silhouettes
