@@ -35,9 +35,9 @@ class Baseline(nnx.Module):
         for before, out in zip((1, *channels), channels, strict=False):
             self.stages.append(layers.Block(before, out, first_size=5 if before == 1 else 3, rngs=rngs))
         parts = sum(bins)
-        self.head = layers.PartLinear(parts, channels[-1], features, dtype=self.dtype, rngs=rngs)
+        self.head = layers.PartLinear(parts, channels[-1], features, rngs=rngs)
         self.norm = layers.BatchNorm(parts * features, rngs=rngs)
-        self.classifier = layers.PartLinear(parts, features, num_classes, dtype=self.dtype, rngs=rngs)
+        self.classifier = layers.PartLinear(parts, features, num_classes, rngs=rngs)
 
     def __call__(self, silhouettes, frame_mask) -> ModelOutput:
         """uint8 [n, s, h, w], bool [n, s] -> embeddings [n, sum(bins), features], logits [n, sum(bins), classes]."""
@@ -50,4 +50,4 @@ class Baseline(nnx.Module):
         embeddings = self.head(layers.horizontal_pooling(maps, self.bins))
         normed = self.norm(embeddings.reshape(len(embeddings), -1)).reshape(embeddings.shape)
         classes = layers.normalise(self.classifier.kernel[...], axis=1)
-        return ModelOutput(embeddings, layers.part_product(layers.normalise(normed, axis=-1), classes, self.dtype))
+        return ModelOutput(embeddings, layers.part_product(layers.normalise(normed, axis=-1), classes))

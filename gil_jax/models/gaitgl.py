@@ -110,9 +110,9 @@ class GaitGL(nnx.Module):
         self.after_pool = stage(before_pool, after_pool)
         self.last = stage(after_pool, last, last_is_stacked=True)
         self.mean = GeneralisedMean()
-        self.head = layers.PartLinear(sum(bins), last, features, dtype=self.dtype, rngs=rngs)
+        self.head = layers.PartLinear(sum(bins), last, features, rngs=rngs)
         self.norm = layers.BatchNorm(features, rngs=rngs)
-        self.classifier = layers.PartLinear(sum(bins), features, num_classes, dtype=self.dtype, rngs=rngs)
+        self.classifier = layers.PartLinear(sum(bins), features, num_classes, rngs=rngs)
 
     def __call__(self, silhouettes, frame_mask) -> ModelOutput:
         """uint8 [n, s, h, w], bool [n, s] -> embeddings [n, sum(bins), features], logits [n, sum(bins), classes].

@@ -22,7 +22,7 @@ class PartTemporalConvolution(nnx.Module):
         self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
 
     def __call__(self, parts):
-        kernel = self.kernel[...].astype(parts.dtype)
+        kernel = self.kernel[...]
         windows = windows_of_frames(parts, kernel.shape[1], 0)
         return jnp.einsum("tnspc,ptcd->nspd", jnp.stack(windows), kernel)
 
@@ -95,7 +95,7 @@ class GaitPart(nnx.Module):
         parts = sum(bins)
         self.short = MicroMotion(parts, channels[-1], attention_size=1, window=3, rngs=rngs)
         self.long = MicroMotion(parts, channels[-1], attention_size=3, window=5, rngs=rngs)
-        self.head = layers.PartLinear(parts, channels[-1], features, dtype=self.dtype, rngs=rngs)
+        self.head = layers.PartLinear(parts, channels[-1], features, rngs=rngs)
 
     def __call__(self, silhouettes, frame_mask) -> ModelOutput:
         """uint8 [n, s, h, w], bool [n, s] -> embeddings float32 [n, sum(bins), features]; no logits."""
@@ -106,6 +106,6 @@ class GaitPart(nnx.Module):
                 frames = layers.max_pool(frames)
         n, s = frame_mask.shape
         parts = layers.horizontal_pooling(frames.reshape(n * s, *frames.shape[2:]), self.bins)
-        parts = layers.zero_padding(parts.reshape(n, s, *parts.shape[1:]).astype(self.dtype), frame_mask)
+        parts = layers.zero_padding(parts.reshape(n, s, *parts.shape[1:]), frame_mask)
         motion = self.short(parts, frame_mask) + self.long(parts, frame_mask)
         return ModelOutput(self.head(layers.max_over_frames(motion, frame_mask)[:, 0]))

@@ -35,7 +35,7 @@ class GaitSet(nnx.Module):
         self.frame3 = layers.Block(second, third, rngs=rngs)
         self.global2 = layers.Block(first, second, rngs=rngs)
         self.global3 = layers.Block(second, third, rngs=rngs)
-        self.head = layers.PartLinear(2 * sum(bins), third, features, dtype=self.dtype, rngs=rngs)
+        self.head = layers.PartLinear(2 * sum(bins), third, features, rngs=rngs)
 
     def __call__(self, silhouettes, frame_mask) -> ModelOutput:
         """uint8 [n, s, h, w], bool [n, s] -> embeddings float32 [n, 2 sum(bins), features]; no logits."""

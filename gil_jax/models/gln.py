@@ -79,7 +79,7 @@ class GLN(nnx.Module):
         self.lateral0, self.lateral1, self.lateral2 = lateral(first), lateral(second), lateral(third)
         self.smooth0, self.smooth1, self.smooth2 = smooth(), smooth(), smooth()
         parts = 3 * sum(bins)
-        self.head = layers.PartLinear(parts, lateral_channels, features, dtype=self.dtype, rngs=rngs)
+        self.head = layers.PartLinear(parts, lateral_channels, features, rngs=rngs)
         if compact:
             self.compact = CompactBlock(parts * features, compact_features, num_classes, dropout=dropout, rngs=rngs)
         else:

@@ -1,4 +1,7 @@
-"""Plain layers that the networks share. n sequences, s frames, h rows, w columns, c channels, p parts, d features."""
+"""Plain layers that the networks share. n sequences, s frames, h rows, w columns, c channels, p parts, d features.
+
+Maps are in the network's compute dtype; from the horizontal pooling on everything is float32, it costs nothing there.
+"""
 
 import math
 
@@ -36,30 +39,29 @@ class Block(nnx.Module):
 
 
 class PartLinear(nnx.Module):
-    """A linear layer of its own for every part, [n, p, c] -> float32 [n, p, d], computed in `dtype`.
+    """A linear layer of its own for every part, float32 [n, p, c] -> [n, p, d].
 
     Initialised uniform(+-b), b = sqrt(6 / (c d + p d)): what xavier makes of a tensor [p, c, d] in PyTorch.
     """
 
-    def __init__(self, parts: int, channels: int, features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, parts: int, channels: int, features: int, *, rngs: nnx.Rngs):
         bound = math.sqrt(6 / (channels * features + parts * features))
         shape = (parts, channels, features)
         self.kernel = nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound))
-        self.dtype = dtype
 
     def __call__(self, parts):
-        return part_product(parts, self.kernel[...], self.dtype)
+        return part_product(parts, self.kernel[...])
+
+
+def part_product(parts, kernel):
+    """[n, p, c] x [p, c, d] -> [n, p, d]."""
+    return jnp.einsum("npc,pcd->npd", parts, kernel)
 
 
 def normalise(x, axis: int):
     """x over its length along the axis, at least 1e-12 as in PyTorch."""
     squared = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
-
-
-def part_product(parts, kernel, dtype):
-    """[n, p, c] x [p, c, d] -> float32 [n, p, d]; the factors are rounded to `dtype`, the sums are not."""
-    return jnp.einsum("npc,pcd->npd", parts.astype(dtype), kernel.astype(dtype), preferred_element_type=jnp.float32)
 
 
 class BatchNorm(nnx.BatchNorm):
