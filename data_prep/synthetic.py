@@ -693,12 +693,12 @@ def contact_sheet(config: SyntheticConfig, path: str | os.PathLike, people: int 
     _save(path, cv2.imwrite, np.vstack(rows))
 
 
-def animated_strip(config: SyntheticConfig, path: str | os.PathLike, subject: int = 1, s: int = 27) -> None:
-    """A moving picture (.gif, .png or .webp) of s frames of one person: kinds of condition downwards, views across."""
+def animated_strip(config: SyntheticConfig, path: str | os.PathLike, s: int = 27) -> None:
+    """A moving picture (.gif, .png or .webp) of s frames: another person for each kind of condition, views across."""
     config = replace(config, frames=(s, s))
     clips = [
-        [render_sequence(config, subject, condition, view) for view in config.views[::2]]
-        for condition in _one_of_each_kind(config.conditions)
+        [render_sequence(config, min(row, config.subjects), condition, view) for view in config.views[::2]]
+        for row, condition in enumerate(_one_of_each_kind(config.conditions), 1)
     ]
     strip = cv2.Animation()
     strip.frames = [
