@@ -8,7 +8,7 @@ or under Slurm or Open MPI, start the same command on every host with --distribu
 """
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gil_jax.train_loop import evaluate, train_and_evaluate
@@ -24,6 +24,8 @@ def main(_) -> None:
     """Flags -> train_and_evaluate or evaluate."""
     if _STEP.value is not None and _MODE.value != "eval":
         raise app.UsageError("--step goes with --mode=eval; training goes on from the latest checkpoint")
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # orbax tells every file that it renames
     if _DISTRIBUTED.value:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize()

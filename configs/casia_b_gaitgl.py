@@ -35,7 +35,19 @@ def get_config(recipe: str = "l_m"):
     config = casia_b(recipe, cross_entropy(0.0))
     if recipe == "as_released":
         config.loss.pair_softplus.weight = config.loss.cross_entropy.weight = 0.0
-    config.model.update({"name": "gaitgl", "num_classes": 74})
+    config.model.update(
+        {
+            "name": "gaitgl",
+            "channels": (32, 64, 128, 128),
+            "depth": 1,
+            "halvings": 3,
+            "features": 128,
+            "bins": (64,),
+            "height": 64,
+            "num_classes": 74,
+            "dtype": "float32",
+        }
+    )
     config.data.update({"sequences_per_subject": 8, "order": "ordered"})
     config.optim.update({"schedule": "cosine", "min_learning_rate": 1e-4, "warmup_steps": 2000})
     config.train.steps = 80_000

@@ -16,7 +16,17 @@ PUBLISHED = {"triplet": {"lt": {"NM": 96.1, "BG": 90.7, "CL": 78.7}}}
 def get_config(recipe: str = "triplet"):
     """recipe: the loss."""
     config = casia_b(recipe)
-    config.model.update({"name": "gaitpart"})
+    config.model.update(
+        {
+            "name": "gaitpart",
+            "channels": (32, 64, 128),
+            "halvings": (0, 2, 3),
+            "features": 128,
+            "bins": (16,),
+            "height": 64,
+            "dtype": "float32",
+        }
+    )
     config.data.update({"order": "ordered", "skip": 10})
     adam(config)
     config.optim.decay_steps = (100_000,)

@@ -23,7 +23,16 @@ PUBLISHED = {
 def get_config(recipe: str = "triplet"):
     """recipe: the loss."""
     config = casia_b(recipe)
-    config.model.update({"name": "gaitset"})
+    config.model.update(
+        {
+            "name": "gaitset",
+            "channels": (32, 64, 128),
+            "features": 256,
+            "bins": (16, 8, 4, 2, 1),
+            "height": 64,
+            "dtype": "float32",
+        }
+    )
     config.optim.decay_steps = (10_000, 20_000, 30_000)
     config.train.steps = 40_000
     config.expected = PUBLISHED.get(recipe, {})

@@ -16,7 +16,17 @@ PUBLISHED = {"triplet": {"lt": {"NM": 96.4, "BG": 93.1, "CL": 81.0}}}
 def get_config(recipe: str = "triplet"):
     """recipe: the loss."""
     config = casia_b(recipe)
-    config.model.update({"name": "gln", "height": 128})
+    config.model.update(
+        {
+            "name": "gln",
+            "channels": (32, 64, 128),
+            "lateral_channels": 256,
+            "features": 256,
+            "bins": (16, 8, 4, 2, 1),
+            "height": 128,
+            "dtype": "float32",
+        }
+    )
     config.data.update({"height": 128, "order": "ordered"})
     config.optim.decay_steps = (10_000, 20_000, 30_000)
     config.train.steps = 40_000

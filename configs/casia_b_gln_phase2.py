@@ -16,7 +16,7 @@ def get_config(recipe: str = "triplet"):
     """recipe: the pairwise loss; cross entropy 0.1 (scale 16) stands beside it."""
     config = casia_b_gln_phase1.get_config(recipe)
     config.loss.cross_entropy = cross_entropy(0.1, scale=16.0)
-    config.model.update({"compact": True, "num_classes": 74})
+    config.model.update({"compact": True, "compact_features": 256, "dropout": 0.9, "num_classes": 74})
     config.optim.learning_rate = 0.01
     config.expected = {}
     return config

@@ -22,7 +22,10 @@ def get_config(recipe: str = "as_released"):
             "depth": 2,
             "halvings": 1,
             "features": 256,
+            "bins": (64,),
+            "height": 64,
             "num_classes": 5153,
+            "dtype": "float32",
         }
     )
     config.data.update({"sequences_per_subject": 8, "order": "ordered"})

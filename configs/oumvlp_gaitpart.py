@@ -16,7 +16,15 @@ def get_config(recipe: str = "triplet"):
     """recipe: the loss."""
     config = oumvlp(recipe)
     config.model.update(
-        {"name": "gaitpart", "channels": (32, 64, 128, 256), "halvings": (0, 0, 3, 3), "features": 256}
+        {
+            "name": "gaitpart",
+            "channels": (32, 64, 128, 256),
+            "halvings": (0, 0, 3, 3),
+            "features": 256,
+            "bins": (16,),
+            "height": 64,
+            "dtype": "float32",
+        }
     )
     config.data.update({"order": "ordered", "skip": 10})
     adam(config)

@@ -15,7 +15,16 @@ PUBLISHED = {"triplet": {"official": {"NM": 87.2}}}
 def get_config(recipe: str = "triplet"):
     """recipe: the loss."""
     config = oumvlp(recipe)
-    config.model.update({"name": "gaitset", "channels": (64, 128, 256)})
+    config.model.update(
+        {
+            "name": "gaitset",
+            "channels": (64, 128, 256),
+            "features": 256,
+            "bins": (16, 8, 4, 2, 1),
+            "height": 64,
+            "dtype": "float32",
+        }
+    )
     adam(config)
     config.optim.decay_steps = (150_000,)
     config.train.steps = 250_000

@@ -17,7 +17,16 @@ def get_config(recipe: str = "triplet"):
     """recipe: the loss, `--config=configs/synthetic_gaitset.py:gil`."""
     config = base_config()
     config.synthetic = ConfigDict({"subjects": 64, "seed": 0, "views": VIEWS, "frames": (20, 28)})
-    config.model.update({"name": "gaitset", "channels": (16, 32, 64), "features": 64})
+    config.model.update(
+        {
+            "name": "gaitset",
+            "channels": (8, 16, 32),
+            "features": 64,
+            "bins": (16, 8, 4, 2, 1),
+            "height": 64,
+            "dtype": "float32",
+        }
+    )
     config.loss = loss_recipe(recipe)
     config.data.name = "synthetic"
     config.data.split = "first-48"
@@ -25,6 +34,7 @@ def get_config(recipe: str = "triplet"):
     config.data.frames = 12
     config.data.workers = 0
     config.optim.decay_steps = (800,)
+    config.eval.length_buckets = 2
     config.train.steps = 1000
     config.train.log_every = 20
     config.train.checkpoint_every = 200

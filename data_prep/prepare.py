@@ -3,24 +3,52 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.build import build_dataset
 from data_prep.synthetic import SyntheticConfig, fingerprint, write_walkers
 
+ROOT = Path(__file__).resolve().parent.parent
 
-def prepare_synthetic(settings: dict, data_dir: str, height: int, progress: bool = True) -> str:
+
+def prepare_synthetic(settings: dict, data_dir: str, height: int) -> str:
     """Make synthetic walkers and build their records unless that was done; returns the folder for find_dataset.
 
     settings: fields of SyntheticConfig. Everything is under <data_dir>/synthetic_walkers/<key of the settings>: the
     pictures in raw/, the records in synthetic/<height>/. Stopped at any moment, it goes on from there.
     """
-    wanted = SyntheticConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+    wanted = _config(settings)
     key = hashlib.sha256(json.dumps([asdict(wanted), fingerprint(wanted)]).encode()).hexdigest()[:12]
-    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
     folder = home / "synthetic_walkers" / key
     if not any((folder / "synthetic" / str(height)).glob("*/dataset_info.json")):
-        write_walkers(wanted, folder / "raw", progress=progress)
-        build_dataset("synthetic", folder / "raw", folder, height, progress=progress)
+        # A process of its own: its workers do not start from the caller's main module, nor beside jax's threads.
+        arguments = [json.dumps(settings), str(folder), str(height)]
+        subprocess.run([sys.executable, "-m", "data_prep.prepare", *arguments], cwd=ROOT, check=True)
     return str(folder)
+
+
+def _config(settings: dict) -> SyntheticConfig:
+    return SyntheticConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def main(settings: str, folder: str, height: str) -> None:
+    """Write the walkers and build the records, for as long as the process that asked for them lives."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    write_walkers(_config(json.loads(settings)), Path(folder) / "raw")
+    build_dataset("synthetic", Path(folder) / "raw", folder, int(height))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

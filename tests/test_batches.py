@@ -127,7 +127,7 @@ def test_processes_load_their_rows_of_the_same_batch():
 @pytest.mark.parametrize("divisor", [1, 4])
 def test_evaluation_sees_every_frame_once(divisor):
     lengths = np.array(LENGTHS * 5)
-    plan = plan_eval_batches(lengths, frames_per_batch=40, divisor=divisor)
+    plan = plan_eval_batches(lengths, frames_per_batch=40, divisor=divisor, buckets=4)
     assert len({length for _, _, length in plan}) <= 4
     seen = {}
     for (rows, n, length), batch in zip(
@@ -150,4 +150,4 @@ def test_evaluation_sees_every_frame_once(divisor):
 
 
 def test_nothing_to_evaluate():
-    assert plan_eval_batches(np.zeros(0, int), 100, 8) == []
+    assert plan_eval_batches(np.zeros(0, int), 100, 8, 4) == []

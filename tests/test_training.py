@@ -42,6 +42,15 @@ def _environment(devices):
     return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """The processes started here share what XLA compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
+
+
 def _arrays(workdir, step=None):
     """Every array of a checkpoint of a workdir, optimiser included."""
     with open_checkpoints(str(workdir)) as manager:
@@ -207,7 +216,7 @@ def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
     assert sorted(rates) == [1, 2, 3, 4, 5, 6]
     with open_checkpoints(str(tmp_path), 1) as manager:
         kept = manager.all_steps()
-    best = max((rates[step] for step in range(1, 6)))
+    best = max(rates[step] for step in range(1, 6))
     assert 6 in kept
     assert any(rates[step] == best for step in kept if step < 6)
 

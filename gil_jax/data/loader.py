@@ -38,7 +38,7 @@ def _train_batch(source, rows_of_subject, config, seed, slots, step) -> Batch:
     return Batch(silhouettes, np.ones(silhouettes.shape[:2], bool), labels[slots])
 
 
-def plan_eval_batches(lengths: np.ndarray, frames_per_batch: int, divisor: int, buckets: int = 4) -> list:
+def plan_eval_batches(lengths: np.ndarray, frames_per_batch: int, divisor: int, buckets: int) -> list:
     """Pack sequences of any length into a few shapes: a list of (rows int [<= n], n, padded length).
 
     lengths: int [sequences]. Sequences are sorted by length and padded to one of at most `buckets` lengths, the

@@ -38,7 +38,9 @@ def embed_split(embed, mesh, source, rows: np.ndarray, config, progress: bool = 
     embed: from make_embed, with params and batch_stats bound; config: the whole config (eval and data).
     """
     table = source.table
-    plan = plan_eval_batches(table.lengths[rows], config.eval.frames_per_batch, mesh.shape["data"])
+    plan = plan_eval_batches(
+        table.lengths[rows], config.eval.frames_per_batch, mesh.shape["data"], config.eval.length_buckets
+    )
     plan = [(rows[picked], n, length) for picked, n, length in plan]
     results = None
     batches = eval_batches(source, plan, lambda n: local_rows(mesh, n), config.data.workers)
