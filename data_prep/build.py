@@ -94,7 +94,7 @@ def build_dataset(
         _only_builder(final) as aside,
         Workers(processes, _passwords(password_file), str(aside / "scratch")) as workers,
     ):
-        listing = list_raw(raw, workers.run)
+        listing = list_raw(raw, workers.run, skip=final.parent)
         _stop_at(listing.faults, on_error)
         plan = _plan(listing.sequences, Path(raw), height)
         if final.exists():
@@ -153,6 +153,8 @@ def _only_builder(final: Path):
             fcntl.flock(lock, fcntl.LOCK_EX)
         for part in ("shards", "reports", "scratch"):
             (aside / part).mkdir(parents=True, exist_ok=True)
+        for left in (aside / "scratch").glob("*.tmp"):
+            left.unlink()
         try:
             yield aside
         except BaseException:
@@ -249,9 +251,10 @@ def _build_shard(archives: Archives, job: _Job) -> tuple[Path, _Report, int]:
             report.digests.append(digest(sequence.labels, aligned.frames))
             yield serialize(sequence.labels, aligned.frames)
 
-    write_shard(job.path, records())
+    scratch = job.path.parent.parent / "scratch"
+    write_shard(job.path, records(), scratch)
     path = _report_path(job.path)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    aside = scratch / f"{path.name}.{os.getpid()}.tmp"
     aside.write_text(json.dumps(vars(report)), encoding="utf-8")
     aside.replace(path)
     return job.path, report, len(job.sequences)

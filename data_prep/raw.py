@@ -95,16 +95,17 @@ class _Found(NamedTuple):
     faults: list[Fault]
 
 
-def list_raw(raw: str | os.PathLike, run_all: Callable) -> RawListing:
+def list_raw(raw: str | os.PathLike, run_all: Callable, skip: str | os.PathLike = "") -> RawListing:
     """List the sequences of a folder or an archive.
 
-    run_all(function, jobs) -> results of function(archives, job) in any order, see data_prep.workers.
+    run_all(function, jobs) -> results of function(archives, job) in any order, see data_prep.workers; skip: a folder
+    that is not looked into, where a data set is built below its raw data.
     Raises ValueError if there is no such file or no sequence at all, PasswordError for an encrypted archive.
     """
     raw = Path(raw).expanduser().absolute()
     if not raw.exists():
         raise ValueError(f"--raw={raw}: there is no such file or folder")
-    found = _walk(raw) if raw.is_dir() else _Found([], [((), (str(raw),))], [])
+    found = _walk(raw, skip) if raw.is_dir() else _Found([], [((), (str(raw),))], [])
     folders, faults, chains = found.folders, found.faults, found.archives
     while chains:
         listed = list(run_all(_list_archive, chains))
@@ -150,10 +151,10 @@ def why(error: BaseException) -> str:
 # --- what lies where ------------------------------------------------------------------------------------------------
 
 
-def _walk(root: Path) -> _Found:
+def _walk(root: Path, skip: str | os.PathLike) -> _Found:
     """The folders below `root` and the archives in them. Links to folders are followed, each folder once."""
     found = _Found([], [], [])
-    seen = set()
+    seen = {os.path.realpath(skip)} if skip else set()
 
     def complain(error: OSError) -> None:
         found.faults.append(Fault(str(error.filename), f"can't be read ({why(error)})"))

@@ -52,17 +52,20 @@ def shard_name(name: str, index: int, shards: int) -> str:
     return f"{name}-{SPLIT}.{_SUFFIX}-{index:05d}-of-{shards:05d}"
 
 
-def write_shard(path: Path, records: Iterable[bytes]) -> int:
-    """Write a shard whole or not at all; returns how many records it holds. Raises OSError where it can't."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+def write_shard(path: Path, records: Iterable[bytes], scratch: Path) -> int:
+    """Write a shard whole or not at all, by way of `scratch`; returns how many records it holds.
+
+    Raises OSError where the disk does not take it.
+    """
+    aside = scratch / f"{path.name}.{os.getpid()}.tmp"
     count = 0
     try:
-        writer = ArrayRecordWriter(str(aside), "group_size:1")
+        writer = _checked(ArrayRecordWriter, str(aside), "group_size:1")
         for record in records:
-            writer.write(record)
+            _checked(writer.write, record)
             count += 1
-        writer.close()
-        reader = ArrayRecordReader(str(aside))
+        _checked(writer.close)
+        reader = _checked(ArrayRecordReader, str(aside))
         held = reader.num_records()
         reader.close()
         if held != count:
@@ -73,6 +76,14 @@ def write_shard(path: Path, records: Iterable[bytes]) -> int:
     finally:
         aside.unlink(missing_ok=True)
     return count
+
+
+def _checked(function, *arguments):
+    """Call array_record, whose complaint of a full disk is not an OSError."""
+    try:
+        return function(*arguments)
+    except (RuntimeError, ValueError) as error:
+        raise OSError(f"the shard can't be written ({error}): is the disk full?") from error
 
 
 def write_info(

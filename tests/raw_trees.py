@@ -1,7 +1,6 @@
 """Small raw data sets in every layout and packing, for the tests of the data preparation."""
 
 import io
-import os
 import struct
 import tarfile
 import zipfile
@@ -154,8 +153,3 @@ def pack(files: dict[str, bytes], root: Path, packing: str) -> Path:
     path = root / f"raw.{packing.split()[-1] if packing == 'password zip' else packing.split()[0]}"
     path.write_bytes(data)
     return path
-
-
-def is_root() -> bool:
-    """Root reads everything, whatever the mode says."""
-    return os.geteuid() == 0
