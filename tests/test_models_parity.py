@@ -17,7 +17,8 @@ import numpy as np
 import optax
 import pytest
 
-from gil_jax.torch_weights import from_torch, key_table
+from gil_jax.torch_keys import key_table
+from gil_jax.torch_weights import from_torch
 from gil_jax.train_state import make_network
 from gil_jax.types import ModelOutput
 

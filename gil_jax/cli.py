@@ -1,0 +1,118 @@
+"""The small commands beside training: PyTorch checkpoints in and out, and what a network costs.
+
+python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
+python -m gil_jax export <workdir> --out=<file.pt> [--step=N]
+python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30]
+"""
+
+import argparse
+import ast
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from gil_jax.checkpoint import open_checkpoints, restore_network, save
+from gil_jax.models import MODELS
+from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
+from gil_jax.train_state import TrainState, count_parameters, make_network
+from gil_jax.workdir import read_json
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code. What went wrong is one message on stderr."""
+    parser = argparse.ArgumentParser(prog="python -m gil_jax", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("convert", help="a PyTorch checkpoint to a workdir that run_train.py evaluates")
+    command.add_argument("file")
+    command.add_argument("--model", required=True, choices=sorted(MODELS))
+    command.add_argument("--out", required=True, metavar="WORKDIR")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_field,
+        metavar="FIELD=VALUE",
+        help="a field of the model that the shapes do not tell, e.g. height=128 or halvings=1",
+    )
+    command.set_defaults(run=lambda a: _convert(a.file, a.model, a.out, dict(a.set)))
+
+    command = commands.add_parser("export", help="the network of a workdir to a PyTorch checkpoint")
+    command.add_argument("workdir")
+    command.add_argument("--out", required=True, metavar="FILE")
+    command.add_argument("--step", type=int, help="the checkpoint; by default the latest")
+    command.set_defaults(run=lambda a: _export(a.workdir, a.out, a.step))
+
+    command = commands.add_parser("describe", help="parameters and multiply-adds of the networks of config files")
+    command.add_argument("--config", required=True, action="append", metavar="FILE[:RECIPE]")
+    command.add_argument("--frames", type=int, default=30, help="of the sequence that is measured")
+    command.set_defaults(run=lambda a: _describe(a.config, a.frames))
+
+    chosen = parser.parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except (ValueError, OSError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _convert(file: str, name: str, workdir: str, overrides: dict) -> None:
+    if any(Path(workdir).glob("*")):
+        raise ValueError(f"--out={workdir}: not an empty folder; give a new one")
+    state, step = read_checkpoint(file)
+    config, params, batch_stats = convert(state, name, **overrides)
+    with open_checkpoints(workdir) as manager:
+        save(manager, TrainState(step, params, batch_stats, None))
+        manager.wait_until_finished()
+    (Path(workdir) / "config.json").write_text(json.dumps({"model": config}, indent=1) + "\n", encoding="utf-8")
+    fields = ", ".join(f"{key}={value}" for key, value in config.items())
+    print(f"{workdir}: step {step}, {count_parameters(params):,} parameters; {fields}")
+
+
+def _export(workdir: str, file: str, step: int | None) -> None:
+    saved = read_json(Path(workdir) / "config.json")
+    if saved is None:
+        raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run")
+    step, params, batch_stats = restore_network(workdir, step)
+    write_checkpoint(file, export(params, batch_stats, saved["model"]), step)
+    print(f"{file}: {saved['model']['name']} at step {step}")
+
+
+def _describe(paths: list[str], frames: int) -> None:
+    print(f"| config | parameters | multiply-adds (one sequence of {frames} frames) | embedding |")
+    print("|---|---|---|---|")
+    for path in paths:
+        config = _load_config(path)
+        network = make_network(config.model)
+        params, batch_stats = jax.eval_shape(network.init, 0)
+        height, width = config.data.height, config.data.height * 11 // 16
+        sequence = jax.ShapeDtypeStruct((1, frames, height, width), jnp.uint8)
+        lowered = jax.jit(network.embed).lower(
+            params, batch_stats, sequence, jax.ShapeDtypeStruct((1, frames), jnp.bool_)
+        )
+        operations = lowered.compile().cost_analysis()["flops"]
+        _, parts, features = lowered.out_info.embeddings.shape
+        print(f"| {path} | {count_parameters(params):,} | {operations / 2e9:.2f} G | {parts} x {features} |")
+
+
+def _load_config(path: str):
+    file, _, recipe = path.partition(":")
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"--config={path}: no such file")
+    spec = importlib.util.spec_from_file_location("described_config", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*([recipe] if recipe else []))
+
+
+def _field(text: str) -> tuple:
+    name, equals, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value) if equals else None
+    except (ValueError, SyntaxError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give FIELD=VALUE, e.g. height=128 or bins=(16,8)") from error
