@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -115,14 +116,29 @@ for _joint, _spreads in JOINTS.items():
     for _name, _mean, _spread in zip(("rest", "swing", "timing", "shape"), (0.0, 1.0, 0.0, 1.0), _spreads, strict=True):
         TRAITS[f"{_joint}_{_name}"] = (_mean, *_spread)
 
-# What a camera and a segmentation do to a picture.
+# What is carried or worn, drawn for every walk between two limits.
+BAGS = ("backpack", "shoulder bag", "handbag")
+BAG_SIZE = (0.8, 1.25)
+BAG_ARM = (0.2, 0.6)  # how freely the arm with the bag swings, 1 is as without it
+BACKPACK_LEAN = (1.0, 4.0)  # degrees forward
+COAT = {
+    "padding": (0.008, 0.026),  # statures
+    "length": (0.35, 1.05),  # of the thigh; more than 1 reaches below the knee
+    "flare": (0.0, 0.018),
+    "hood": (0.0, 0.02),
+}
+COAT_CARRY = (1.0, 5.0)  # degrees that the sleeves hold the arms further away
+COAT_ARM = 0.8
+
+# What a camera and a segmentation do to a picture; errors are the most that a walk is off.
 CAMERA_DISTANCE, CAMERA_HEIGHT, FOCAL_LENGTH = 5.0, 1.35, 375.0  # metres, metres, pixels
-CAMERA_SPREAD = 0.05  # of distance and height, between walks
-HEADING_SPREAD = 2.0  # degrees off the straight path
-PATH_SPREAD = 0.10  # metres beside and along the path
+CAMERA_ERROR = 0.05  # of distance and height
+HEADING_ERROR = 4.0  # degrees off the straight path
+PATH_ERROR = 0.10  # metres beside and along the path
 HOLE_RATE, FLICKER, RAGGEDNESS = 0.12, 0.12, 0.12  # holes a frame; noise of the threshold a frame and along the edge
 
 NOTE, SCRATCH = ".walkers.json", ".partial"  # in the folder written to: whose it is, and what is not whole yet
+FAST_PNG = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)  # two thirds of the time of OpenCV's default
 
 DIRECTIONS = 20  # corners of an outline, clockwise from the right; a multiple of 4
 _ANGLES = np.arange(DIRECTIONS) * (2 * np.pi / DIRECTIONS)
@@ -193,38 +209,25 @@ def draw_walk(seed: int, subject: int, condition: str) -> SimpleNamespace:
     kind = condition[:2]
     rng = np.random.default_rng([seed, 2, subject, *_numbers(condition)])
     z = np.clip(rng.standard_normal(len(TRAITS)), -2.25, 2.25)
-    traits = draw_subject(seed, subject)
-    walk = SimpleNamespace(
-        **{
-            name: traits[name] + BETWEEN_WALKS * spread[2] * x
-            for (name, spread), x in zip(TRAITS.items(), z, strict=True)
-        }
-    )
+    noise = {name: BETWEEN_WALKS * spread * x for (name, (_, _, spread)), x in zip(TRAITS.items(), z, strict=True)}
+    walk = SimpleNamespace(**{name: value + noise[name] for name, value in draw_subject(seed, subject).items()})
     walk.start = rng.uniform()  # of a stride
-    walk.heading = HEADING_SPREAD * rng.uniform(-2, 2)
-    walk.path = PATH_SPREAD * rng.uniform(-1, 1, 2)
-    walk.camera = 1 + CAMERA_SPREAD * rng.uniform(-1, 1, 2)
+    walk.heading = HEADING_ERROR * rng.uniform(-1, 1)
+    walk.path = PATH_ERROR * rng.uniform(-1, 1, 2)
+    walk.camera = 1 + CAMERA_ERROR * rng.uniform(-1, 1, 2)
     walk.arm_freedom = {1: 1.0, -1: 1.0}  # left, right
     walk.bag, walk.coat = None, None
     if kind == "bg":
-        walk.bag = SimpleNamespace(
-            kind=str(rng.choice(["backpack", "shoulder bag", "handbag"])),
-            side=int(rng.choice([1, -1])),
-            size=rng.uniform(0.8, 1.25),
-        )
-        if walk.bag.kind == "backpack":
-            walk.lean += rng.uniform(1, 4)
+        bag, side = str(rng.choice(BAGS)), int(rng.choice([1, -1]))
+        walk.bag = SimpleNamespace(kind=bag, side=side, size=rng.uniform(*BAG_SIZE))
+        if bag == "backpack":
+            walk.lean += rng.uniform(*BACKPACK_LEAN)
         else:
-            walk.arm_freedom[walk.bag.side] = rng.uniform(0.2, 0.6)
+            walk.arm_freedom[side] = rng.uniform(*BAG_ARM)
     if kind == "cl":
-        walk.coat = SimpleNamespace(
-            padding=rng.uniform(0.008, 0.026),
-            length=rng.uniform(0.35, 1.05),  # of the thigh
-            flare=rng.uniform(0.0, 0.018),
-            hood=rng.uniform(0.0, 0.02),
-        )
-        walk.carry += rng.uniform(1, 5)
-        walk.arm_freedom = {1: 0.8, -1: 0.8}
+        walk.coat = SimpleNamespace(**{name: rng.uniform(*limits) for name, limits in COAT.items()})
+        walk.carry += rng.uniform(*COAT_CARRY)
+        walk.arm_freedom = {1: COAT_ARM, -1: COAT_ARM}
     return walk
 
 
@@ -299,29 +302,25 @@ class Body:
 def _add_leg(body: Body, walk: SimpleNamespace, stride: np.ndarray, side: int, pelvis: np.ndarray):
     """One leg from the hip (half the pelvis away from the origin) to the toes. side: 1 left, -1 right."""
     s, name = body.s, {1: "left ", -1: "right "}[side]
-    girth, shank_girth, pad = (
-        0.050 * walk.thigh_girth,
-        0.033 * walk.shank_girth,
-        walk.coat.padding if walk.coat else 0.0,
-    )
+    girth, shank_girth = 0.050 * walk.thigh_girth, 0.033 * walk.shank_girth
     swing = 1 + side * walk.leg_asymmetry
     thigh_angle = flexion(walk, "hip", stride, swing)
     shank_angle = thigh_angle - flexion(walk, "knee", stride, swing)
     foot_angle = shank_angle + flexion(walk, "ankle", stride, swing)
-    outward, turn = side * np.radians(walk.stance - 1.5), -side * np.radians(0.3 * walk.toe_out)
+    outward, toed = side * np.radians(walk.stance - 1.5), side * np.radians(walk.toe_out)
+    turn = 0.3 * toed  # of the whole leg
     hip = pelvis @ np.array([0.0, side * 0.055 * walk.hip_width / 0.092, -0.01])
-    thigh, shank = _hang(thigh_angle, outward, -turn, s), _hang(shank_angle, outward, -turn, s)
+    thigh, shank = _hang(thigh_angle, outward, turn, s), _hang(shank_angle, outward, turn, s)
     knee = hip + walk.thigh * thigh
     ankle = knee + walk.shank * shank
     body.add(name + "hip", hip + 0.03 * thigh, (1.12 * girth * walk.seat, girth, girth), pelvis)
     body.add(name + "mid thigh", hip + 0.5 * walk.thigh * thigh, (girth * 0.92, girth * 0.84, girth * 0.9), pelvis)
     body.add(name + "knee", knee, 0.031 * (0.5 * walk.thigh_girth + 0.5 * walk.shank_girth))
-    back = _hang(shank_angle - np.pi / 2, 0.0, -turn, s)
+    back = _hang(shank_angle - np.pi / 2, 0.0, turn, s)
     body.add(name + "calf", knee + 0.3 * walk.shank * shank + 0.006 * back, shank_girth)
     body.add(name + "ankle", knee + 0.9 * walk.shank * shank, 0.021 * walk.hem_girth * (0.6 + 0.4 * walk.shank_girth))
     body.chain(*(name + part for part in ("hip", "mid thigh", "knee", "calf", "ankle")))
 
-    toed = side * np.radians(walk.toe_out)
     foot = _frame(toed, -foot_angle, 0.0, s)
     toes = _frame(toed, -np.where(foot_angle < 0, 0.35 * foot_angle, foot_angle), 0.0, s)
     at = ankle + foot @ np.array([0.0, 0.0, -0.022])
@@ -334,11 +333,11 @@ def _add_leg(body: Body, walk: SimpleNamespace, stride: np.ndarray, side: int, p
     body.part(name + "ball", name + "toes")
     if walk.coat:
         hem = hip + min(walk.coat.length, 1.0) * walk.thigh * thigh + max(walk.coat.length - 1, 0) * walk.shank * shank
-        wide = girth + pad + walk.coat.flare
+        wide = girth + walk.coat.padding + walk.coat.flare
         body.add(name + "hem", hem, (wide, wide, 0.014))
 
 
-def _add_trunk(body: Body, walk: SimpleNamespace, stride: np.ndarray, pelvis: np.ndarray, thorax: np.ndarray):
+def _add_trunk(body: Body, walk: SimpleNamespace, pelvis: np.ndarray, thorax: np.ndarray):
     """Pelvis to crown, upwards from the origin between the hips; `thorax` leans."""
     s, pad, t = body.s, walk.coat.padding if walk.coat else 0.0, walk.trunk
 
@@ -439,7 +438,7 @@ def pose(walk: SimpleNamespace, stride: np.ndarray) -> Body:
     body = Body(s)
     for side, phase in ((1, stride), (-1, stride + 0.5)):
         _add_leg(body, walk, phase, side, pelvis)
-    _add_trunk(body, walk, stride, pelvis, thorax)
+    _add_trunk(body, walk, pelvis, thorax)
     body.part("seat", "left hip", "right hip")
     for side, phase in ((1, stride), (-1, stride + 0.5)):
         _add_arm(body, walk, phase, side, thorax)
@@ -603,7 +602,7 @@ def _write_walk(config: SyntheticConfig, out_dir: Path, subject: int, condition:
         scratch = out_dir / SCRATCH / name
         scratch.mkdir(parents=True)
         for i, frame in enumerate(render_sequence(config, subject, condition, view), 1):
-            png = cv2.imencode(".png", frame)[1]
+            png = cv2.imencode(".png", frame, FAST_PNG)[1]
             with open(f"{scratch}/{name}-{i:03d}.png", "wb") as file:
                 file.write(png)
             written += 1
@@ -765,6 +764,9 @@ def main(arguments: list[str] | None = None) -> int:
             )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print("error: a process was killed (out of memory?); the same command goes on from here", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

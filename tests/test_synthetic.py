@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,35 +63,36 @@ def test_another_seed_gives_other_people():
     assert all(ours[name] != others[name] for name, (_, spread, _) in synthetic.TRAITS.items() if spread)
 
 
-def test_a_killed_run_goes_on_to_the_same_files(tmp_path):
-    config = SyntheticConfig(subjects=3, views=CONFIG.views, frames=(5, 8))
-    write_walkers(config, tmp_path / "whole", processes=1, progress=False)
-    broken, expected = tmp_path / "broken", files(tmp_path / "whole")
-    command = [
-        sys.executable,
-        "-m",
-        "data_prep.synthetic",
-        f"--out={broken}",
-        "--subjects=3",
-        "--quiet",
-        "--processes=1",
-    ]
-    command += ["--views", *config.views, "--frames", "5", "8"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while len(list(broken.glob("*/*/*"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    partial = {name: data for name, data in files(broken).items() if not name.startswith(synthetic.SCRATCH)}
-    assert 0 < len(partial) < len(expected)
-    for folder in (path for path in broken.glob("[0-9]*/*/*") if path.is_dir()):  # each is whole
-        assert sorted(os.listdir(folder)) == sorted(os.listdir(tmp_path / "whole" / folder.relative_to(broken)))
-    (broken / synthetic.SCRATCH / "001-nm-01-000").mkdir(parents=True, exist_ok=True)
-    summary = write_walkers(config, broken, processes=1, progress=False)
-    assert summary.sequences_found > 0
+KILLED_AT_ITS_50TH_FRAME = """
+import itertools, os, signal, sys
+from data_prep import synthetic
+
+encode, frames = synthetic.cv2.imencode, itertools.count(1)
+
+def encode_or_die(*args):
+    if next(frames) == 50:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(*args)
+
+synthetic.cv2.imencode = encode_or_die
+synthetic.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_files(written, tmp_path):
+    whole, broken = written[0], tmp_path / "broken"
+    command = [sys.executable, "-c", KILLED_AT_ITS_50TH_FRAME, f"--out={broken}", "--subjects=2", "--processes=1"]
+    command += ["--conditions", *CONFIG.conditions, "--views", *CONFIG.views, "--frames", *map(str, CONFIG.frames)]
+    assert subprocess.run([*command, "--quiet"], check=False).returncode == -signal.SIGKILL
+
+    expected, left = files(whole), files(broken)
+    assert any(name.startswith(synthetic.SCRATCH) for name in left)  # killed in the middle of a sequence
+    for folder in (path for path in broken.glob("[0-9]*/*/*") if path.is_dir()):
+        assert sorted(os.listdir(folder)) == sorted(os.listdir(whole / folder.relative_to(broken)))
+    summary = write_walkers(CONFIG, broken, processes=2, progress=False)
+    assert 0 < summary.sequences_found < 12
     assert files(broken) == expected
-    assert write_walkers(config, broken, progress=False).frames_written == 0
+    assert write_walkers(CONFIG, broken, progress=False).frames_written == 0
 
 
 def test_refuses_a_folder_with_other_contents(written, tmp_path):
