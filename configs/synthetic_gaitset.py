@@ -7,15 +7,14 @@ The first run makes the walkers and builds the array records under `config.data.
 
 from ml_collections import ConfigDict
 
-from configs.base import base_config
-from configs.loss_recipes import loss_recipe
+from configs.rows import casia_b
 
 VIEWS = tuple(f"{view:03d}" for view in range(0, 181, 18))
 
 
 def get_config(recipe: str = "triplet"):
     """recipe: the loss, `--config=configs/synthetic_gaitset.py:gil`."""
-    config = base_config()
+    config = casia_b(recipe)
     config.synthetic = ConfigDict({"subjects": 64, "seed": 0, "views": VIEWS, "frames": (20, 28)})
     config.model.update(
         {
@@ -27,7 +26,6 @@ def get_config(recipe: str = "triplet"):
             "dtype": "float32",
         }
     )
-    config.loss = loss_recipe(recipe)
     config.data.name = "synthetic"
     config.data.split = "first-48"
     config.data.sequences_per_subject = 4

@@ -1,5 +1,6 @@
 """Optimisers and learning rates, as the recipes of the published runs have them."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -36,7 +37,18 @@ def make_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransforma
     if config.optimizer == "sgd":
         rule = optax.sgd(schedule, momentum=config.momentum)
     elif config.optimizer == "adam":
-        rule = optax.adam(schedule)
+        rule = _adam(schedule)
     else:
         raise ValueError(f"config.optim.optimizer={config.optimizer!r}: choose 'sgd' or 'adam'")
     return optax.chain(optax.add_decayed_weights(config.weight_decay), rule)
+
+
+def _adam(schedule: optax.Schedule) -> optax.GradientTransformation:
+    """optax's Adam, which powers a float with the int32 count: strict dtype promotion is not for it."""
+    adam = optax.adam(schedule)
+
+    def update(gradients, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return adam.update(gradients, state, params)
+
+    return optax.GradientTransformation(adam.init, update)

@@ -34,7 +34,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             **terms,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
             "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
         }
         params = optax.apply_updates(state.params, updates)

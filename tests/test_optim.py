@@ -47,3 +47,16 @@ def test_an_unknown_choice_is_named(field, value):
     with pytest.raises(ValueError, match=rf"config\.optim\.{field}='{value}'"):
         config = _optim(**{field: value})
         make_optimizer(config, make_schedule(config, 10))
+
+
+def test_adam_has_no_decay_and_corrects_its_bias():
+    optimizer = make_optimizer(_optim(optimizer="adam", weight_decay=0.0), lambda _: 0.1)
+    weight, first, second = 2.0, 0.0, 0.0
+    params = {"w": jnp.asarray(weight)}
+    state = optimizer.init(params)
+    for count, gradient in enumerate((1.0, -0.5, 0.25), start=1):
+        updates, state = optimizer.update({"w": jnp.asarray(gradient)}, state, params)
+        params = {"w": params["w"] + updates["w"]}
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        weight -= 0.1 * (first / (1 - 0.9**count)) / (np.sqrt(second / (1 - 0.999**count)) + 1e-8)
+        np.testing.assert_allclose(float(params["w"]), weight, rtol=1e-5)
