@@ -4,6 +4,7 @@ Nothing is ever unpacked under a name that an archive chose, so a member can't w
 """
 
 import bz2
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -194,40 +195,41 @@ class Archives:
             self._open.popitem()[1].close()
 
     def _open_archive(self, chain: Chain) -> TarArchive | ZipArchive:
-        if len(chain) == 1:
-            file = open(chain[0], "rb")  # noqa: SIM115, kept open
-            packed_size = os.fstat(file.fileno()).st_size
-        else:
-            file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._scratch)  # noqa: SIM115, kept open
-            file.write(self.get(chain[:-1]).read(chain[-1].handle))
-            packed_size = file.tell()
+        with contextlib.ExitStack() as until_open:
+            if len(chain) == 1:
+                file = until_open.enter_context(open(chain[0], "rb"))
+            else:
+                file = until_open.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._scratch))
+                file.write(self.get(chain[:-1]).read(chain[-1].handle))
+            packed_size = file.seek(0, os.SEEK_END)
             file.seek(0)
-        try:
             start = file.read(6)
             if not start:
                 raise ValueError("an empty file, not an archive")
             file.seek(0)
             if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
-                return ZipArchive(file, place_of(chain), self._passwords)
-            unpack = next((unpack for magic, unpack in _PACKINGS.items() if start.startswith(magic)), None)
-            if unpack is None:
-                return TarArchive(file)
-            archive = TarArchive(*self._unpacked(chain, file, unpack, packed_size))
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-        return archive
+                archive = ZipArchive(file, place_of(chain), self._passwords)
+            else:
+                unpack = next((unpack for magic, unpack in _PACKINGS.items() if start.startswith(magic)), None)
+                if unpack:
+                    return TarArchive(*self._unpacked(chain, file, unpack, packed_size))
+                archive = TarArchive(file)
+            until_open.pop_all()  # the archive closes its file
+            return archive
 
     def _unpacked(self, chain: Chain, packed: BinaryIO, unpack, packed_size: int) -> tuple[BinaryIO, str]:
         """A packed tar file without its packing, and why it breaks off, if it does."""
         if self._scratch is None or packed_size < ON_DISK:
-            plain = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._scratch)  # noqa: SIM115, kept open
-            return plain, _copy(unpack(packed), plain)
-        key = hashlib.sha256(repr((chain, packed_size)).encode()).hexdigest()[:16]
-        kept, note = Path(self._scratch, f"{key}.tar"), Path(self._scratch, f"{key}.problem")
+            with contextlib.ExitStack() as until_whole:
+                plain = until_whole.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._scratch))
+                problem = _copy(unpack(packed), plain)
+                until_whole.pop_all()
+                return plain, problem
+        key = repr((chain, packed_size, os.stat(chain[0]).st_mtime_ns))
+        kept = Path(self._scratch, f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar")
+        note = kept.with_suffix(".problem")
         if not kept.exists():
-            aside = kept.with_suffix(f".{os.getpid()}")
+            aside = kept.with_suffix(f".{os.getpid()}.tmp")
             with open(aside, "wb") as plain:
                 note.write_text(_copy(unpack(packed), plain), encoding="utf-8")
             aside.rename(kept)

@@ -245,10 +245,14 @@ class _Unit(NamedTuple):
 
 def _name_sequences(folders: list[_Folder], raw: Path) -> tuple[list[RawSequence], list[Fault], str]:
     units, faults = [], []
+    with_pictures = {folder.path for folder in folders if any(n.lower().endswith(PICTURES) for n in folder.files)}
     for folder in folders:
         place = _place(raw, folder.path)
         if not folder.files:
             faults.append(Fault(place, "an empty folder"))
+        if any(folder.path[:i] in with_pictures for i in range(1, len(folder.path))):
+            faults.append(Fault(place, "a folder among the frames of a sequence"))
+            continue
         pictures = [name for name in folder.files if name.lower().endswith(PICTURES)]
         whole = [name for name in folder.files if name.lower().endswith(SEQUENCE_FILES)]
         if pictures or whole:
