@@ -9,6 +9,8 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from tensorflow_datasets.proto import tf_example_pb2
 
+from gil_jax.data.memmap_cache import map_frames, open_memmap
+
 
 @dataclass(frozen=True)
 class SequenceTable:
@@ -54,7 +56,9 @@ class SilhouetteSource:
 
     path: a built data set's folder, from `find_dataset`. table: the labels and lengths of all records; fingerprint: of
     labels and frames, the same for every packing of the same raw data. Files are opened when a record is asked for;
-    a pickled source is opened anew where it arrives. Raises ValueError for a folder that holds no such data set.
+    a pickled source is opened anew where it arrives. cache: "memmap" decodes everything once into a flat file beside
+    the records (height * height bytes a frame), which is read instead. Raises ValueError for a folder that holds no
+    such data set.
     """
 
     def __init__(self, path: str | os.PathLike, cache: str = ""):
@@ -79,17 +83,30 @@ class SilhouetteSource:
         missing = [shard.filename for shard in self._shards if not os.path.exists(shard.filename)]
         if missing or sum(shard_lengths) != len(self.table.lengths):
             raise ValueError(f"{self.path} is not whole ({missing[:3]} missing): build it again")
-        self._records = None
+        self._records = self._frames = None
+        self._starts = np.concatenate([[0], np.cumsum(self.table.lengths)]).tolist()
+        self._cache_file = None
+        if cache:
+            records = (self._read(i) for i in range(len(self)))
+            self._cache_file = open_memmap(self.path, self._starts[-1], self.height, self.fingerprint, records)
 
     def __len__(self) -> int:
         return len(self.table.lengths)
 
     def __getitem__(self, index: int) -> np.ndarray:
+        if self._cache_file is None:
+            return self._read(index)
+        if self._frames is None:
+            self._frames = map_frames(self._cache_file, self.height)
+        index = range(len(self))[index]
+        return self._frames[self._starts[index] : self._starts[index + 1]]
+
+    def _read(self, index: int) -> np.ndarray:
         if self._records is None:
             self._records = ArrayRecordDataSource(self._shards)
-        example = tf_example_pb2.Example.FromString(self._records[index])
+        example = tf_example_pb2.Example.FromString(self._records[range(len(self))[index]])
         pixels = np.frombuffer(example.features.feature["silhouettes"].bytes_list.value[0], np.uint8)
         return pixels.reshape(-1, self.height, self.height)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_records": None}
+        return {**self.__dict__, "_records": None, "_frames": None}
