@@ -16,7 +16,6 @@ from gil_jax.losses.inter_class import (
     SIMILARITIES,
     class_uniformity,
     feature_statistics,
-    largest_unlikeness,
     pair_softplus,
     part_class_uniformity,
     part_pair_softplus,
@@ -24,7 +23,7 @@ from gil_jax.losses.inter_class import (
     similarities_of_part,
     weighted_triplet,
 )
-from gil_jax.losses.pairs import classes_of, pairs_of, part_by_part
+from gil_jax.losses.parts import over_parts
 from gil_jax.types import ModelOutput
 
 __all__ = ["TERMS", "class_uniformity", "cross_entropy", "make_loss", "pair_softplus", "weighted_triplet"]
@@ -47,6 +46,10 @@ class Term:
     def is_used(self) -> bool:
         return self.weight != 0 or any(weight != 0 for _, weight in self.schedule)
 
+    def prepare(self, embeddings, labels, step, key):
+        """What every part is given, from the whole batch."""
+        del embeddings, labels, step, key
+
 
 @dataclass(frozen=True, kw_only=True)
 class Triplet(Term):
@@ -55,17 +58,14 @@ class Triplet(Term):
     margin: float = 0.2
     weighted: bool = True
 
-    def prepare(self, pairs, classes, step, key):
-        del step, key
-        return largest_unlikeness(pairs, classes) if self.weighted else None
-
-    def of_part(self, pairs, classes, prepared):
-        return part_weighted_triplet(pairs, classes, prepared, self.margin)
+    def of_part(self, pairs, surroundings, given):
+        del given
+        return part_weighted_triplet(pairs, surroundings, self.margin, self.weighted)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairSoftplus(Term):
-    """Fields of `pair_softplus`. filter_from_step: first step of the filtered form, one part drawn a step; -1: never."""
+    """Fields of `pair_softplus`. filter_from_step: first step of the filtered form, a part drawn a step; -1: never."""
 
     temperature: float = 0.1
     similarity: str = "cosine"
@@ -80,16 +80,15 @@ class PairSoftplus(Term):
         if not self.temperature > 0:
             raise ValueError(f"config.loss.pair_softplus.temperature={self.temperature}: give a number above 0")
 
-    def prepare(self, pairs, classes, step, key):
-        del classes
+    def prepare(self, embeddings, labels, step, key):
         if self.filter_from_step < 0:
             return None, None
-        picked = jax.random.randint(key, (), 0, len(pairs.scale))
+        picked = jax.random.randint(key, (), 0, embeddings.shape[1])
         doubt = jnp.where(step >= self.filter_from_step, jnp.float32(self.doubt), jnp.float32(1.0))
-        return similarities_of_part(pairs, picked, self.similarity), doubt
+        return similarities_of_part(embeddings, labels, picked, self.similarity), doubt
 
-    def of_part(self, pairs, classes, prepared):
-        return part_pair_softplus(pairs, classes, *prepared, self.temperature, self.similarity)
+    def of_part(self, pairs, surroundings, given):
+        return part_pair_softplus(pairs, surroundings.classes, *given, self.temperature, self.similarity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,12 +97,9 @@ class ClassUniformity(Term):
 
     t: float = 2.0
 
-    def prepare(self, pairs, classes, step, key):
-        del pairs, classes, step, key
-
-    def of_part(self, pairs, classes, prepared):
-        del prepared
-        return part_class_uniformity(pairs, classes, self.t)
+    def of_part(self, pairs, surroundings, given):
+        del given
+        return part_class_uniformity(pairs, surroundings.classes, self.t)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,19 +138,18 @@ def _parse(loss_config: Mapping[str, Any]) -> dict[str, Term]:
 
 def _pair_losses(terms: dict, embeddings, labels, weights: dict, step, key):
     """Weighted sum of the pairwise terms, float32, and their statistics. All terms look at a part in one go."""
-    pairs, classes = pairs_of(embeddings, labels), classes_of(labels)
-    prepared = {name: term.prepare(pairs, classes, step, key) for name, term in terms.items()}
+    prepared = {name: term.prepare(embeddings, labels, step, key) for name, term in terms.items()}
 
-    def of_part(part, rest):
-        classes, weights, prepared = rest
-        total, statistics = jnp.float32(0), feature_statistics(part, classes)
+    def of_part(pairs, surroundings, given):
+        weights, prepared = given
+        total, statistics = jnp.float32(0), feature_statistics(pairs, surroundings.classes)
         for name, term in terms.items():
-            loss, of_term = term.of_part(part, classes, prepared[name])
+            loss, of_term = term.of_part(pairs, surroundings, prepared[name])
             total += weights[name] * loss
             statistics |= {name: loss} | {f"{name}/{key}": value for key, value in of_term.items()}
         return total, statistics
 
-    losses, statistics = part_by_part(of_part, pairs, (classes, weights, prepared))
+    losses, statistics = over_parts(of_part, embeddings, labels, (weights, prepared))
     return jnp.mean(losses), {name: jnp.mean(values) for name, values in statistics.items()}
 
 

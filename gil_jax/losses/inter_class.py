@@ -9,10 +9,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gil_jax.losses.pairs import Classes, Pairs, classes_of, cosines, distances, dot_products, pairs_of, part_by_part
+from gil_jax.losses.pairs import Classes, Pairs, cosines, distances, dot_products, pairs_of, to_cosines
+from gil_jax.losses.parts import Surroundings, over_parts
 from gil_jax.losses.triplets import hinge_over_triplets, number_of_triplets, softplus_over_triplets
 
 SIMILARITIES = {"dot": dot_products, "cosine": cosines, "distance": lambda pairs: -distances(pairs)}
+
+
+def _mean(values, chosen):
+    """Mean of values [n, n] where chosen, 0 if there are none. Adding up columns first is what CPUs are fast at."""
+    total = jnp.sum(jnp.sum(jnp.where(chosen, values, 0.0), 0))
+    return total / jnp.maximum(jnp.sum(chosen, dtype=jnp.float32), 1.0)
 
 
 def _unlikeness(cosine):
@@ -20,28 +27,22 @@ def _unlikeness(cosine):
     return 1.0 - (cosine + 1.0) / 2.0 + 0.01
 
 
-def largest_unlikeness(pairs: Pairs, classes: Classes):
-    """The largest u over all pairs of rows and all parts, float32, without gradient. pairs: with a leading axis p."""
-    real = classes.same | classes.different
-    cosine = jax.vmap(cosines)(jax.tree.map(lax.stop_gradient, pairs))
-    return _unlikeness(jnp.min(jnp.where(real, cosine, 1.0)))
-
-
-def part_weighted_triplet(pairs: Pairs, classes: Classes, largest, margin: float):
-    """`weighted_triplet` of one part, given `largest_unlikeness`; without weights if that is None."""
+def part_weighted_triplet(pairs: Pairs, surroundings: Surroundings, margin: float, weighted: bool):
+    """`weighted_triplet` of one part."""
+    classes = surroundings.classes
     distance = distances(pairs)
-    if largest is not None:
+    if weighted:
+        largest = _unlikeness(surroundings.least_cosine)
         distance *= lax.stop_gradient(1.0 + _unlikeness(cosines(pairs)) / largest)
     loss, number = hinge_over_triplets(distance, classes, jnp.float32(margin))
     distance = lax.stop_gradient(distance)
     furthest_positive = jnp.max(jnp.where(classes.same, distance, -jnp.inf), 0)
     nearest_negative = jnp.min(jnp.where(classes.different, distance, jnp.inf), 0)
-    real = classes.same | classes.different
     return loss, {
         "nonzero": number,
         "nonzero_share": number / jnp.maximum(number_of_triplets(classes), 1.0),
         "hardest": jnp.maximum(jnp.max(furthest_positive - nearest_negative) + margin, 0.0),
-        "mean_distance": jnp.sum(jnp.where(real, distance, 0.0)) / jnp.maximum(jnp.sum(real, dtype=jnp.float32), 1.0),
+        "mean_distance": _mean(distance, classes.same | classes.different),
     }
 
 
@@ -55,13 +56,8 @@ def weighted_triplet(embeddings, labels, margin: float = 0.2, weighted: bool = T
     all, Hermans et al., arXiv 1703.07737). Statistics: number and share of non-zero triplets, hardest one, mean w d.
     Source: the paper; the weights as in the released code.
     """
-    pairs, classes = pairs_of(embeddings, labels), classes_of(labels)
-    largest = largest_unlikeness(pairs, classes) if weighted else None
-
-    def part(pairs, rest):
-        return part_weighted_triplet(pairs, *rest, margin)
-
-    return part_by_part(part, pairs, (classes, largest))
+    part = lambda pairs, surroundings, _: part_weighted_triplet(pairs, surroundings, margin, weighted)  # noqa: E731
+    return over_parts(part, embeddings, labels, ())
 
 
 def part_pair_softplus(pairs: Pairs, classes: Classes, judge, doubt, temperature: float, similarity: str):
@@ -71,10 +67,10 @@ def part_pair_softplus(pairs: Pairs, classes: Classes, judge, doubt, temperature
     return loss, {"wrong_share": wrong / jnp.maximum(number_of_triplets(classes), 1.0)}
 
 
-def similarities_of_part(pairs: Pairs, picked, similarity: str):
-    """The similarities [n, n] of the part with index `picked`, without gradient. pairs: with a leading axis p."""
-    part = jax.tree.map(lambda x: lax.stop_gradient(lax.dynamic_index_in_dim(x, picked, keepdims=False)), pairs)
-    return SIMILARITIES[similarity](part)
+def similarities_of_part(embeddings, labels, picked, similarity: str):
+    """The similarities [n, n] of the part with index `picked`, without gradient."""
+    rows = lax.dynamic_index_in_dim(lax.stop_gradient(embeddings), picked, axis=1, keepdims=False)
+    return SIMILARITIES[similarity](pairs_of(rows, labels))
 
 
 def pair_softplus(
@@ -89,24 +85,21 @@ def pair_softplus(
     parts. Statistics: share of triplets with s_an > s_ap. Source: the paper; T and the filter as in the released
     code; "cosine" and "distance" are ours.
     """
-    pairs, classes = pairs_of(embeddings, labels), classes_of(labels)
-    judge = None if picked is None else similarities_of_part(pairs, picked, similarity)
+    judge = None if picked is None else similarities_of_part(embeddings, labels, picked, similarity)
 
-    def part(pairs, rest):
-        return part_pair_softplus(pairs, *rest, temperature, similarity)
+    def part(pairs, surroundings, given):
+        return part_pair_softplus(pairs, surroundings.classes, *given, temperature, similarity)
 
-    return part_by_part(part, pairs, (classes, judge, jnp.float32(doubt)))
+    return over_parts(part, embeddings, labels, (judge, jnp.float32(doubt)))
 
 
 def part_class_uniformity(pairs: Pairs, classes: Classes, t: float):
     """`class_uniformity` of one part."""
     size = jnp.maximum(classes.size.astype(jnp.float32), 1.0)
     averaging = classes.same.astype(jnp.float32) / size[:, None]
-    products = dot_products(pairs._replace(scale=jnp.float32(1)))
+    products = dot_products(pairs._replace(scale=jnp.float32(1)))  # cosines do not see the scale
     means = jnp.linalg.multi_dot([averaging, products, averaging.T], precision=lax.Precision.HIGHEST)
-    squares = jnp.diagonal(means)
-    inverse = jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    apart = 2.0 - 2.0 * means * inverse[:, None] * inverse
+    apart = 2.0 - 2.0 * to_cosines(means)
     # Every row stands for its class, so a pair of classes is met size * size times.
     weight = jnp.where(classes.different, 1.0 / (size[:, None] * size), 0.0)
     number = jnp.sum(weight)
@@ -122,8 +115,8 @@ def class_uniformity(embeddings, labels, t: float = 2.0):
     embeddings: float32 [n, p, d]; 0 with fewer than two classes. Source: OUR READING of the paper, which names a
     class-level uniformity; the released code has none. The uniformity of Wang and Isola, ICML 2020, of class means.
     """
-    pairs, classes = pairs_of(embeddings, labels), classes_of(labels)
-    return part_by_part(lambda pairs, classes: part_class_uniformity(pairs, classes, t), pairs, classes)
+    part = lambda pairs, surroundings, _: part_class_uniformity(pairs, surroundings.classes, t)  # noqa: E731
+    return over_parts(part, embeddings, labels, ())
 
 
 def feature_statistics(pairs: Pairs, classes: Classes) -> dict:
@@ -135,17 +128,11 @@ def feature_statistics(pairs: Pairs, classes: Classes) -> dict:
     """
     pairs = jax.tree.map(lax.stop_gradient, pairs)
     distance, apart = distances(pairs), 2.0 - 2.0 * cosines(pairs)
-    itself = jnp.eye(len(distance), dtype=bool)
-    same, different = classes.same & ~itself, classes.different
-
-    def mean(values, chosen):
-        number = jnp.sum(chosen, dtype=jnp.float32)
-        return jnp.sum(jnp.where(chosen, values, 0.0)) / jnp.maximum(number, 1.0)
-
-    potential = mean(jnp.exp(-2.0 * apart), same | different)
+    same, different = classes.same & ~jnp.eye(len(distance), dtype=bool), classes.different
+    potential = _mean(jnp.exp(-2.0 * apart), same | different)
     return {
-        "positive_distance": mean(distance, same),
-        "negative_distance": mean(distance, different),
-        "alignment": mean(apart, same),
+        "positive_distance": _mean(distance, same),
+        "negative_distance": _mean(distance, different),
+        "alignment": _mean(apart, same),
         "uniformity": jnp.log(jnp.where(potential > 0, potential, 1.0)),
     }

@@ -1,10 +1,9 @@
-"""What every pairwise loss starts from: the inner products of a batch, one matrix a part, and the classes of its rows.
+"""What every pairwise loss starts from: the classes of a batch's rows, and the inner products of one part's rows.
 
-Only inner products [p, n, n] leave this file: distances, cosines and all triplets of an anchor follow from them, so the
-embeddings [n, p, d] are touched twice, by one matrix product forward and one backward.
+Distances, cosines and all triplets follow from the inner products [n, n]: the embeddings are touched twice, by one
+matrix product forward and one backward.
 """
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +57,7 @@ def positives_of(matrix, k, classes: Classes, filler):
 
 
 class Pairs(NamedTuple):
-    """The inner products of the rows of one part (or, with a leading axis p, of all parts).
+    """The inner products of the rows of one part.
 
     The rows are taken about their mean and divided by a power of two, which costs no digit: products about the mean
     keep the digits of small distances that plain products lose, and squares of rows as long as 1e18 do not overflow.
@@ -75,8 +74,8 @@ class Pairs(NamedTuple):
 
 @jax.custom_vjp
 def _inner_products(rows):
-    """rows [p, n, d] -> [p, n, n]. Backward, both factors' shares are added first and multiplied once."""
-    return jnp.einsum("pid,pjd->pij", rows, rows, precision=lax.Precision.HIGHEST)
+    """rows [n, d] -> [n, n]. Backward, both factors' shares are added first and multiplied once."""
+    return jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST)
 
 
 def _inner_products_forward(rows):
@@ -84,26 +83,28 @@ def _inner_products_forward(rows):
 
 
 def _inner_products_backward(rows, slope):
-    both = slope + slope.swapaxes(1, 2)
-    return (jnp.einsum("pij,pjd->pid", both, rows, precision=lax.Precision.HIGHEST),)
+    return (jnp.matmul(slope + slope.T, rows, precision=lax.Precision.HIGHEST),)
 
 
 _inner_products.defvjp(_inner_products_forward, _inner_products_backward)
 
 
-def pairs_of(embeddings, labels) -> Pairs:
-    """embeddings float32 [n, p, d], labels int32 [n] -> Pairs with a leading axis p. Filling rows count as zeros."""
-    real = (labels >= 0)[:, None, None]
-    count = jnp.maximum(jnp.sum(real, dtype=jnp.float32), 1.0)
-    embeddings = jnp.where(real, embeddings, 0.0)
-    fixed = lax.stop_gradient(embeddings)
-    largest = jnp.max(jnp.abs(fixed), axis=(0, 2))
+def pairs_of(rows, labels) -> Pairs:
+    """rows float32 [n, d] of one part, labels int32 [n] -> Pairs. Filling rows count as zeros."""
+    real = (labels >= 0)[:, None]
+    rows = jnp.where(real, rows, 0.0)
+    fixed = lax.stop_gradient(rows)
+    largest = jnp.max(jnp.abs(fixed))
     _, exponent = jnp.frexp(jnp.where(largest > 0, largest, 1.0))
-    scale = jnp.ldexp(jnp.ones_like(largest), exponent - 1)
-    mean = jnp.sum(fixed / scale[:, None], 0) / count
-    rows = jnp.where(real, embeddings / scale[:, None] - mean, 0.0).transpose(1, 0, 2)
-    along = jnp.einsum("pid,pd->pi", rows, mean, precision=lax.Precision.HIGHEST)
-    return Pairs(_inner_products(rows), along, jnp.sum(mean**2, -1), scale)
+    scale = jnp.ldexp(jnp.float32(1), exponent - 1)
+    mean = jnp.sum(fixed / scale, 0) / jnp.maximum(jnp.sum(real, dtype=jnp.float32), 1.0)
+    rows = jnp.where(real, rows / scale - mean, 0.0)
+    along = jnp.matmul(rows, mean, precision=lax.Precision.HIGHEST)
+    return Pairs(_inner_products(rows), along, jnp.sum(mean**2), scale)
+
+
+def _diagonal(matrix):
+    return jnp.sum(jnp.where(jnp.eye(len(matrix), dtype=bool), matrix, 0.0), 0)
 
 
 def _root(square):
@@ -112,14 +113,20 @@ def _root(square):
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
 
 
+def _inverse_root(square):
+    """1 / sqrt, 0 at 0."""
+    positive = square > 0
+    return jnp.where(positive, 1.0 / jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+
+
 def distances(pairs: Pairs):
     """Euclidean distances [n, n] of the rows of one part. Equal rows are at 0, with slope 0."""
-    squares = jnp.diagonal(pairs.centred)
+    squares = _diagonal(pairs.centred)
     return pairs.scale * _root(squares[:, None] + squares - 2 * pairs.centred)
 
 
 def _scaled_products(pairs: Pairs):
-    return pairs.centred + pairs.along[:, None] + pairs.along + pairs.mean_squared
+    return pairs.centred + (pairs.along[:, None] + pairs.along + pairs.mean_squared)
 
 
 def dot_products(pairs: Pairs):
@@ -127,40 +134,12 @@ def dot_products(pairs: Pairs):
     return _scaled_products(pairs) * pairs.scale * pairs.scale
 
 
+def to_cosines(products):
+    """Inner products [n, n] -> cosines [n, n]; 0 where a row is all zeros."""
+    inverse = _inverse_root(_diagonal(products))
+    return products * (inverse[:, None] * inverse)
+
+
 def cosines(pairs: Pairs):
     """Cosines [n, n] of the rows of one part; 0 where a row is all zeros."""
-    products = _scaled_products(pairs)
-    squares = jnp.diagonal(products)
-    inverse = jnp.where(squares > 0, lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
-    return products * inverse[:, None] * inverse
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def part_by_part(loss, pairs: Pairs, rest):
-    """loss(pairs of one part, rest) -> (scalar, statistics), over the parts of `pairs` one after the other.
-
-    Value and slope of a part are computed together while its matrices are in the cache; only its slope [n, n] is kept.
-    Returns (float32 [p], statistics with a leading axis p). `rest` and the statistics carry no gradient.
-    """
-    return lax.map(lambda part: loss(part, rest), pairs)
-
-
-def _part_by_part_forward(loss, pairs, rest):
-    def one(part):
-        def of_products(centred, along):
-            return loss(part._replace(centred=centred, along=along), rest)
-
-        return jax.value_and_grad(of_products, argnums=(0, 1), has_aux=True)(part.centred, part.along)
-
-    values, (centred, along) = lax.map(one, pairs)
-    return values, (centred, along)
-
-
-def _part_by_part_backward(loss, slopes, cotangents):
-    del loss
-    centred, along = slopes
-    weight = cotangents[0]
-    return Pairs(centred * weight[:, None, None], along * weight[:, None], None, None), None
-
-
-part_by_part.defvjp(_part_by_part_forward, _part_by_part_backward)
+    return to_cosines(_scaled_products(pairs))

@@ -1,8 +1,9 @@
 """Sums over all triplets (anchor, positive, negative) of a matrix, exactly, without ever building the triplets.
 
-An anchor's positives are taken one at a time, against all its negatives at once: time n^2 K for classes of up to K
-rows, memory n^2. Value and slope come from the same pass. K is known only when the program runs, so the pass is a while
-loop, which has no derivative in jax: each sum brings its own.
+An anchor's positives are taken one at a time, against all rows at once: time n^2 K for classes of up to K rows, memory
+n^2. Value and slope come from the same pass. K is known only when the program runs, so the pass is a while loop, which
+has no derivative in jax: each sum brings its own. Sums are kept [n, n] and added up last: on a CPU, a few passes over a
+matrix in the cache are faster than anything that sorts.
 """
 
 import jax
@@ -12,28 +13,21 @@ from jax import lax
 from gil_jax.losses.pairs import Classes, positives_of
 
 
-def _over_positives(body, carry, classes: Classes):
-    """carry = body(k, carry) for k below the size of the largest class."""
-    more = lambda state: state[0] < classes.largest  # noqa: E731
-    return lax.while_loop(more, lambda state: (state[0] + 1, body(*state)), (jnp.int32(0), carry))[1]
-
-
 def _hinge_pass(distance, classes: Classes, margin):
     """Totals of the hinge and of its slope: (sum, number of non-zero triplets, slope of the sum [n, n])."""
-    n = len(distance)
     negatives = jnp.where(classes.different, distance, jnp.inf)
 
     def body(k, carry):
         total, pulls, pushes = carry
-        gap = positives_of(distance, k, classes, -jnp.inf) + margin - negatives
-        active = (gap > 0).astype(jnp.float32)
-        total += jnp.sum(jnp.maximum(gap, 0.0), 0)
-        return total, lax.dynamic_update_index_in_dim(pulls, jnp.sum(active, 0), k, 0), pushes + active
+        reach = positives_of(distance, k, classes, -jnp.inf) + margin
+        inside = reach > negatives
+        pulls = lax.dynamic_update_index_in_dim(pulls, jnp.sum(inside, 0, dtype=jnp.int32), k, 0)
+        return total + jnp.maximum(reach - negatives, 0.0), pulls, pushes + inside.astype(jnp.float32)
 
-    zeros = jnp.zeros((n, n), jnp.float32)
-    total, pulls, pushes = _over_positives(body, (zeros[0], zeros, zeros), classes)
-    slope = jnp.where(classes.same, pulls[classes.rank], -pushes)
-    return jnp.sum(total), jnp.sum(pulls), slope
+    zeros = jnp.zeros_like(distance)
+    total, pulls, pushes = lax.fori_loop(0, classes.largest, body, (zeros, zeros.astype(jnp.int32), zeros))
+    slope = jnp.where(classes.same, pulls[classes.rank].astype(jnp.float32), -pushes)
+    return jnp.sum(jnp.sum(total, 0)), jnp.sum(jnp.sum(pushes, 0)), slope
 
 
 @jax.custom_vjp
@@ -42,8 +36,7 @@ def hinge_over_triplets(distance, classes: Classes, margin):
 
     distance: float32 [n, n] (other row, anchor); margin: float32. Returns (mean, number of non-zero triplets), float32.
     """
-    total, number, _ = _hinge_pass(distance, classes, margin)
-    return total / jnp.maximum(number, 1.0), number
+    return _hinge_forward(distance, classes, margin)[0]
 
 
 def _hinge_forward(distance, classes, margin):
@@ -65,30 +58,48 @@ def number_of_triplets(classes: Classes):
 
 
 LARGEST = 1e28  # a sum of this over all triplets of 4096 rows is still a float32
+FACTORS = 32  # of softplus are multiplied before a logarithm is taken; each is at most 2
 
 
 def _softplus_pass(logits, classes: Classes, judge, doubt):
-    """Sum over all triplets of weight * softplus(z_an - z_ap), how many have z_an > z_ap, and the slope of the sum."""
-    n = len(logits)
+    """Sum over all triplets of weight * softplus(z_an - z_ap), how many have z_an > z_ap, and the slope of the sum.
+
+    softplus(g) = max(g, 0) + log(1 + e^-|g|). The products of (1 + e^-|g|) over triplets of one weight are kept, less
+    1, so that one logarithm serves them all and small values keep their digits.
+    """
     logits = jnp.clip(logits, -LARGEST, LARGEST)
     negatives = jnp.where(classes.different, logits, -jnp.inf)
+    zeros = jnp.zeros_like(logits)
+    weights = (1.0,) if judge is None else (1.0, doubt)
 
     def body(k, carry):
-        total, wrong, pulls, pushes = carry
+        linear, products, wrong, pulls, pushes = carry
         gap = negatives - positives_of(logits, k, classes, jnp.inf)
         small = jnp.exp(-jnp.abs(gap))
-        value = jnp.maximum(gap, 0.0) + jnp.log1p(small)
-        slope = jnp.where(gap > 0, 1.0, small) / (1.0 + small)
+        smalls, weight = (small,), 1.0
         if judge is not None:
-            weight = jnp.where(judge > positives_of(judge, k, classes, jnp.inf), doubt, 1.0)
-            value, slope = value * weight, slope * weight
-        total += jnp.sum(value, 0)
-        wrong += jnp.sum((gap > 0).astype(jnp.float32), 0)
-        return total, wrong, lax.dynamic_update_index_in_dim(pulls, jnp.sum(slope, 0), k, 0), pushes + slope
+            doubted = judge > positives_of(judge, k, classes, jnp.inf)
+            smalls, weight = (
+                (jnp.where(doubted, 0.0, small), jnp.where(doubted, small, 0.0)),
+                jnp.where(doubted, doubt, 1.0),
+            )
+        slope = weight * jnp.where(gap > 0, 1.0, small) / (1.0 + small)
+        linear += weight * jnp.maximum(gap, 0.0)
+        products = tuple(product + small * (1.0 + product) for product, small in zip(products, smalls, strict=True))
+        pulls = lax.dynamic_update_index_in_dim(pulls, jnp.sum(slope, 0), k, 0)
+        return linear, products, wrong + (gap > 0).astype(jnp.float32), pulls, pushes + slope
 
-    zeros = jnp.zeros((n, n), jnp.float32)
-    total, wrong, pulls, pushes = _over_positives(body, (zeros[0], zeros[0], zeros, zeros), classes)
-    return jnp.sum(total), jnp.sum(wrong), jnp.where(classes.same, -pulls[classes.rank], pushes)
+    def chunk(i, carry):
+        total, *counts = carry
+        stop = jnp.minimum((i + 1) * FACTORS, classes.largest)
+        linear, products, *counts = lax.fori_loop(i * FACTORS, stop, body, (zeros, (zeros,) * len(weights), *counts))
+        logarithms = sum(weight * jnp.log1p(product) for weight, product in zip(weights, products, strict=True))
+        return total + jnp.sum(linear + logarithms, 0), *counts
+
+    chunks = (classes.largest + (FACTORS - 1)) // FACTORS
+    total, wrong, pulls, pushes = lax.fori_loop(0, chunks, chunk, (zeros[0], zeros, zeros, zeros))
+    slope = jnp.where(classes.same, -pulls[classes.rank], pushes)
+    return jnp.sum(total), jnp.sum(jnp.sum(wrong, 0)), slope
 
 
 @jax.custom_vjp
@@ -99,8 +110,7 @@ def softplus_over_triplets(logits, classes: Classes, judge=None, doubt=None):
     1; with it, float32 [n, n], triplets that it gets wrong (judge_an > judge_ap) weigh `doubt`, float32.
     Returns (mean, number of triplets with z_an > z_ap), float32.
     """
-    total, wrong, _ = _softplus_pass(logits, classes, judge, doubt)
-    return total / jnp.maximum(number_of_triplets(classes), 1.0), wrong
+    return _softplus_forward(logits, classes, judge, doubt)[0]
 
 
 def _softplus_forward(logits, classes, judge, doubt):
