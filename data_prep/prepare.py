@@ -5,13 +5,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
 from dataclasses import asdict
 from pathlib import Path
 
 from data_prep.build import build_dataset
 from data_prep.synthetic import SyntheticConfig, fingerprint, write_walkers
+from gil_jax.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,15 +36,9 @@ def _config(settings: dict) -> SyntheticConfig:
     return SyntheticConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
-
-
 def main(settings: str, folder: str, height: str) -> None:
     """Write the walkers and build the records, for as long as the process that asked for them lives."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     write_walkers(_config(json.loads(settings)), Path(folder) / "raw")
     build_dataset("synthetic", Path(folder) / "raw", folder, int(height))
 

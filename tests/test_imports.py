@@ -14,7 +14,7 @@ ALLOWED = {
     "gil_jax/types.py": {"numpy"},
     "gil_jax/losses": {"jax", "gil_jax.types"},
     "gil_jax/models": {"jax", "flax", "numpy", "gil_jax.types"},
-    "gil_jax/data": {"numpy", "grain", "array_record", "tensorflow_datasets", "etils", "tqdm", "gil_jax.types"},
+    "gil_jax/data": {"numpy", "grain", "array_record", "tensorflow_datasets", "etils", "tqdm", "gil_jax.processes", "gil_jax.types"},
     "gil_jax/sharding.py": {"jax", "numpy"},
     "gil_jax/optim.py": {"jax", "optax"},
     "gil_jax/train_state.py": {"jax", "flax", "gil_jax.models"},

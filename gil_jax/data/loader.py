@@ -8,6 +8,7 @@ import numpy as np
 
 from gil_jax.data.sampler import draw_sequences
 from gil_jax.data.transforms import cut_columns, sample_frames
+from gil_jax.processes import end_with_parent
 from gil_jax.types import Batch
 
 
@@ -88,5 +89,11 @@ def _prefetched(make, numbers: range, workers: int) -> Iterator[Batch]:
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
     batches = grain.MapDataset.range(numbers.start, numbers.stop).map(make).to_iter_dataset(options)
     if workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2))
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+        batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
     return iter(batches)
+
+
+def _start_worker(index: int, count: int) -> None:
+    del index, count
+    end_with_parent()
