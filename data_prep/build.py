@@ -29,8 +29,9 @@ from data_prep.align import ALIGNMENT
 from data_prep.archives import Archives, Fault, is_our_side
 from data_prep.frames import HEIGHTS, read_aligned
 from data_prep.raw import RawListing, RawSequence, list_raw
-from data_prep.records import VERSION, digest, serialize, shard_name, write_info, write_shard
+from data_prep.records import VERSION, digest, fingerprint_of, serialize, shard_name, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
+from gil_jax.data.check import SHORT
 
 DATASETS = {
     "casia_b": "CASIA-B (Yu, Tan and Tan, ICPR 2006): 124 people, 11 views, walking, with a bag, in a coat.",
@@ -38,7 +39,6 @@ DATASETS = {
     "silhouettes": "Silhouettes in <subject>/<condition>/<view>/.",
     "synthetic": "Synthetic walkers, drawn by data_prep.synthetic.",
 }
-SHORT = 5  # frames; a sequence with fewer is worth a warning
 _PASSWORD_VARIABLE = "RAW_DATA_PASSWORD"
 
 
@@ -92,7 +92,7 @@ def build_dataset(
     began = time.perf_counter()
     with (
         _only_builder(final) as aside,
-        Workers(processes, _passwords(password_file), str(aside / "scratch")) as workers,
+        Workers(processes, read_passwords(password_file), str(aside / "scratch")) as workers,
     ):
         listing = list_raw(raw, workers.run, skip=final.parent)
         _stop_at(listing.faults, on_error)
@@ -128,7 +128,7 @@ def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> Non
         raise ValueError(f"--on_error={on_error!r}: choose 'stop' or 'skip'")
 
 
-def _passwords(password_file: str) -> tuple[bytes, ...]:
+def read_passwords(password_file: str) -> tuple[bytes, ...]:
     """One password a line; the environment's comes last."""
     lines = []
     if password_file:
@@ -185,8 +185,8 @@ def _plan(sequences: list[RawSequence], raw: Path, height: int) -> str:
 
 
 def _jobs(sequences: list[RawSequence], aside: Path, name: str, height: int, on_error: str) -> list[_Job]:
-    """Cut the sequences into shards: 64 each, more where that would give more than 256 shards."""
-    shards = min(max(-(-len(sequences) // 64), 1), 256)
+    """Cut the sequences into shards: 32 each, more where that would give more than 256 shards."""
+    shards = min(max(-(-len(sequences) // 32), 1), 256)
     edges = np.linspace(0, len(sequences), shards + 1).astype(int)
     return [
         _Job(aside / "shards" / shard_name(name, i, shards), sequences[edges[i] : edges[i + 1]], height, on_error)
@@ -276,7 +276,7 @@ def _metadata(dataset, raw, listing: RawListing, reports: list[_Report], height:
     digests = [digest for report in reports for digest in report.digests]
     subjects, conditions, views = (list(column) for column in zip(*labels, strict=True)) if labels else ([], [], [])
     return {
-        "fingerprint": hashlib.sha256(f"{ALIGNMENT} {height} {' '.join(digests)}".encode()).hexdigest()[:16],
+        "fingerprint": fingerprint_of(digests, height),
         "dataset": dataset,
         "height": height,
         "alignment": ALIGNMENT,

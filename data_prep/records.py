@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from data_prep.align import ALIGNMENT
+
 VERSION = "1.0.0"
 SPLIT = "sequences"  # the only one; TFDS keeps the name "all" for the sum of them
 _SUFFIX = "array_record"
@@ -45,6 +47,11 @@ def digest(labels: tuple[str, str, str], silhouettes: np.ndarray) -> str:
     """What tells this sequence from every other: the fingerprint of a data set is made of these."""
     key = "\0".join(labels).encode("utf-8")
     return hashlib.blake2b(silhouettes.tobytes(), key=hashlib.blake2b(key).digest(), digest_size=8).hexdigest()
+
+
+def fingerprint_of(digests: list[str], height: int) -> str:
+    """The fingerprint of a data set whose sequences have these digests, in the order of the records."""
+    return hashlib.sha256(f"{ALIGNMENT} {height} {' '.join(digests)}".encode()).hexdigest()[:16]
 
 
 def shard_name(name: str, index: int, shards: int) -> str:

@@ -1,0 +1,267 @@
+"""Look a data set over before trusting it: raw data, built records, or both against each other.
+
+    python -m data_prep.check casia_b --raw=<folder or archive>
+    python -m data_prep.check casia_b --data_dir=<dir> [--split=lt] [--sheet=<picture.png>] [--json]
+    python -m data_prep.check silhouettes --raw=<folder> --data_dir=<dir> --name=<name> --protocol=<file.json>
+
+Every frame is read unless --quick is given. The exit status is 1 where something is wrong.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data_prep.archives import Archives
+from data_prep.build import DATASETS, read_passwords
+from data_prep.frames import HEIGHTS, read_aligned
+from data_prep.raw import RawSequence, list_raw
+from data_prep.records import digest, fingerprint_of
+from data_prep.workers import Workers
+from gil_jax.data.check import SHORT, check_published, check_table, sequence_names, some
+from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
+from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
+
+_BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)
+_CHUNK = 32  # sequences that a process checks at a time
+
+
+@dataclass
+class Look:
+    """What was found on one side, raw or built. lengths counts sequences from each of its keys up to the next."""
+
+    place: str
+    sequences: int = 0
+    frames: int = 0
+    subjects: dict[str, int] = field(default_factory=dict)
+    conditions: dict[str, int] = field(default_factory=dict)
+    views: dict[str, int] = field(default_factory=dict)
+    lengths: dict[int, int] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    short: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_raw(raw: str, height: int, workers: Workers, quick: bool) -> tuple[Look, SequenceTable]:
+    """Look at raw data: list them, and unless `quick` read and align every frame."""
+    listing = list_raw(raw, workers.run)
+    sequences = listing.sequences
+    faults = [str(fault) for fault in listing.faults]
+    lengths = np.array([len(sequence.files) for sequence in sequences], np.int64)
+    if not quick:
+        chunks = [(i, sequences[i : i + _CHUNK]) for i in range(0, len(sequences), _CHUNK)]
+        with tqdm(total=len(sequences), unit="seq", desc="raw") as bar:
+            for start, found, more in workers.run(partial(_read_chunk, height), chunks):
+                lengths[start : start + len(found)] = found
+                faults += more
+                bar.update(len(found))
+    labels = np.array([sequence.labels for sequence in sequences], str).reshape(-1, 3)
+    table = SequenceTable(*labels.T, lengths)
+    look = _look(str(raw), table)
+    look.unreadable = sorted(faults)
+    return look, table
+
+
+def _read_chunk(
+    height: int, archives: Archives, job: tuple[int, list[RawSequence]]
+) -> tuple[int, list[int], list[str]]:
+    start, sequences = job
+    aligned = [read_aligned(sequence, archives, height) for sequence in sequences]
+    return start, [len(one.frames) for one in aligned], [str(fault) for one in aligned for fault in one.faults]
+
+
+def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, SilhouetteSource]:
+    """Look at a built data set: its labels, and unless `quick` every record against the fingerprint."""
+    source = SilhouetteSource(path)
+    look = _look(str(path), source.table)
+    metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
+    for what, places in (
+        ("faults", map(": ".join, metadata["faults"])),
+        ("sequences without a person", metadata["empty"]),
+    ):
+        if places := list(places):
+            look.warnings.append(f"{len(places):,} {what} were left out when this was built: {some(places)}")
+    if not quick:
+        chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
+        digests = {}
+        with tqdm(total=len(source), unit="seq", desc="built") as bar:
+            for rows, found, unreadable in workers.run(partial(_digest_chunk, source), chunks):
+                digests[rows.start] = found
+                look.unreadable += unreadable
+                bar.update(len(rows))
+        look.unreadable.sort()
+        whole = [one for start in sorted(digests) for one in digests[start]]
+        if not look.unreadable and fingerprint_of(whole, source.height) != source.fingerprint:
+            look.problems.append(f"the records are not those of the fingerprint {source.fingerprint}: build them again")
+    return look, source
+
+
+def _digest_chunk(source: SilhouetteSource, _: Archives, rows: range) -> tuple[range, list[str], list[str]]:
+    digests, unreadable = [], []
+    names = sequence_names(source.table)
+    for row in rows:
+        try:
+            silhouettes = source[row]
+            if len(silhouettes) != source.table.lengths[row]:
+                raise ValueError(f"{len(silhouettes)} frames instead of {source.table.lengths[row]}")
+            digests.append(digest(tuple(names[row].split("/")), silhouettes))
+        except (ValueError, RuntimeError, IndexError) as error:
+            unreadable.append(f"record {row}, {names[row]}: {error}")
+    return rows, digests, unreadable
+
+
+def _look(place: str, table: SequenceTable) -> Look:
+    names = np.array(sequence_names(table), object)
+    counts = [
+        dict(sorted(Counter(column.tolist()).items())) for column in (table.subjects, table.conditions, table.views)
+    ]
+    bins = np.searchsorted(_BINS, table.lengths[table.lengths > 0], side="right") - 1
+    return Look(
+        place,
+        len(table.lengths),
+        int(table.lengths.sum()),
+        *counts,
+        lengths={_BINS[b]: int(count) for b, count in enumerate(np.bincount(bins, minlength=len(_BINS)))},
+        empty=names[table.lengths == 0].tolist(),
+        short=names[(table.lengths > 0) & (table.lengths < SHORT)].tolist(),
+    )
+
+
+def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
+    """What the raw data have and the records have not, and the other way round."""
+    sides = [dict(zip(sequence_names(table), table.lengths.tolist(), strict=True)) for table in (raw, built)]
+    raw_lengths, built_lengths = ({name: n for name, n in side.items() if n} for side in sides)
+    differences = [
+        ("raw sequences that the records lack", raw_lengths.keys() - built_lengths.keys()),
+        ("records without raw sequence", built_lengths.keys() - raw_lengths.keys()),
+        (
+            "sequences whose records have another number of frames than the raw data",
+            {n for n in raw_lengths.keys() & built_lengths.keys() if raw_lengths[n] != built_lengths[n]},
+        ),
+    ]
+    return [f"{len(names):,} {what}: {some(sorted(names))}" for what, names in differences if names]
+
+
+def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: int = 12) -> None:
+    """Draw a picture of sequences from all over the data set, one a line, frames from its beginning to its end."""
+    size, side = source.height, 150
+    picked = sorted(np.random.default_rng(0).choice(len(source), min(rows, len(source)), replace=False))
+    sheet = np.full((len(picked) * (size + 2), side + columns * (size + 2)), 64, np.uint8)
+    for line, row in enumerate(picked):
+        frames, top = source[int(row)], line * (size + 2)
+        name = sequence_names(source.table)[row].encode("ascii", "replace").decode()
+        cv2.putText(sheet, name[:22], (4, top + size // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.38, 255, 1, cv2.LINE_AA)
+        for column, frame in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
+            left = side + column * (size + 2)
+            sheet[top : top + size, left : left + size] = frames[frame]
+    if not cv2.imwrite(path, sheet):
+        raise OSError(f"--sheet={path}: can't be written")
+
+
+def _judge(look: Look, table: SequenceTable, dataset: str, protocol_name: str, split_name: str) -> None:
+    """Add to a look what is wrong and what one should know."""
+    if look.unreadable:
+        look.problems.append(f"{len(look.unreadable):,} unreadable: {some(look.unreadable)}")
+    if dataset in PROTOCOLS:
+        findings = check_published(table, PROTOCOLS[dataset])
+        look.problems += findings.problems
+        look.warnings += findings.warnings
+    protocol = load_protocol(protocol_name or (dataset if dataset in PROTOCOLS else "casia_b"))
+    split = None
+    if split_name:
+        try:
+            split = load_split(split_name, protocol, table.subjects.tolist())
+        except ValueError as error:
+            look.problems.append(str(error).replace("config.data.split", "--split"))
+    findings = check_table(table, protocol, split)
+    look.problems += findings.problems
+    look.warnings += findings.warnings
+
+
+def format_look(look: Look) -> str:
+    """A look as a table for people."""
+    lines = [f"{look.place}", f"  {look.sequences:,} sequences, {look.frames:,} frames"]
+    for what, counts in (("subjects", look.subjects), ("conditions", look.conditions), ("views", look.views)):
+        if counts:
+            each = sorted(set(counts.values()))
+            spread = f"{each[0]:,} to {each[-1]:,}" if len(each) > 1 else f"{each[0]:,}"
+            lines.append(f"  {len(counts):,} {what}, {spread} sequences each: {some(counts, 14)}")
+            if what != "subjects" and len(each) > 1:
+                lines += [f"    {name:>12} {count:>8,}" for name, count in counts.items()]
+    most = max(look.lengths.values(), default=0)
+    lines.append("  frames  sequences")
+    for start, end in zip(_BINS, (*_BINS[1:], None), strict=True):
+        count = look.lengths.get(start, 0)
+        if count:
+            name = f"{start}-{end - 1}" if end else f"{start}+"
+            lines.append(f"  {name:>7} {count:>9,} {'#' * -(-40 * count // most)}")
+    lines += [f"  WARNING  {warning}" for warning in look.warnings]
+    lines += [f"  PROBLEM  {problem}" for problem in look.problems]
+    return "\n".join(lines)
+
+
+def run_checks(options: argparse.Namespace) -> Iterator[tuple[str, Look]]:
+    """("raw" or "built", look), as the options ask for; the last look holds the differences of the two."""
+    raw_table = None
+    with Workers(options.processes, read_passwords(options.password_file)) as workers:
+        if options.raw:
+            look, raw_table = check_raw(options.raw, options.height, workers, options.quick)
+            _judge(look, raw_table, options.dataset, options.protocol, options.split)
+            yield "raw", look
+        if options.data_dir or not options.raw:
+            path = find_dataset(options.data_dir, options.name or options.dataset, options.height)
+            look, source = check_built(path, workers, options.quick)
+            _judge(look, source.table, options.dataset, options.protocol, options.split)
+            if raw_table is not None and not options.quick:
+                look.problems += compare(raw_table, source.table)
+            if options.sheet:
+                contact_sheet(source, options.sheet)
+            yield "built", look
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=sorted(DATASETS), help="casia_b, oumvlp: compared with what is published")
+    parser.add_argument("--raw", default="", help="a folder or an archive")
+    parser.add_argument("--data_dir", default="", help="where data sets are built; without --raw as in data_prep.build")
+    parser.add_argument("--name", default="", help="of the data set, if not that of its dataset")
+    parser.add_argument("--height", type=int, default=64, choices=HEIGHTS)
+    parser.add_argument("--protocol", default="", help="gallery and probes: a name, or a JSON file")
+    parser.add_argument("--split", default="", help="a published split, first-N, or a JSON file, to check as well")
+    parser.add_argument("--sheet", default="", help="write a contact sheet of the built data set to this picture")
+    parser.add_argument("--quick", action="store_true", help="names and lengths only, no frame is read")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--processes", type=int, help="one a core by default")
+    parser.add_argument("--password_file", default="", help="as in data_prep.build")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status: 0, 1 where something is wrong, 2 where nothing could be checked."""
+    options = _parser().parse_args(arguments)
+    try:
+        looks = dict(run_checks(options))
+    except (ValueError, OSError) as error:
+        print(f"STOPPED: {error}", file=sys.stderr)
+        return 2
+    wrong = sum(len(look.problems) for look in looks.values())
+    if options.json:
+        print(json.dumps({"ok": not wrong, **{name: asdict(look) for name, look in looks.items()}}, indent=1))
+    else:
+        print("\n".join(map(format_look, looks.values())))
+        print(f"{wrong} problems" if wrong else "Nothing is wrong")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What labels and lengths alone tell about a data set: who is missing, who can't be trained, who can't be found."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from gil_jax.data.protocols import Protocol, Split, gallery_and_probes
+from gil_jax.data.source import SequenceTable
+
+SHORT = 5  # frames; a sequence with fewer is worth a warning
+
+
+class Findings(NamedTuple):
+    """problems: what makes results wrong or impossible; warnings: what one should know."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+def check_table(table: SequenceTable, protocol: Protocol, split: Split | None = None) -> Findings:
+    """Check the labels and lengths of a data set, and who trains and who is tested in a split of it.
+
+    Problems: the same sequence twice, empty sequences, people on both sides of the split, people who train without a
+    sequence, nobody enrolled or nobody to look up. Warnings: short sequences, and probes of people who are tested but
+    not enrolled, so that they can't be found.
+    """
+    problems, warnings = [], []
+    names = sequence_names(table)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    _add(problems, "sequences that are there twice", twice)
+    _add(problems, "empty sequences", _where(names, table.lengths == 0))
+    _add(
+        warnings,
+        f"sequences of fewer than {SHORT} frames",
+        _where(names, (table.lengths > 0) & (table.lengths < SHORT)),
+    )
+    if split is None:
+        return Findings(problems, warnings)
+    has_frames = set(table.subjects[table.lengths > 0].tolist())
+    _add(problems, "people who train and are tested", sorted(set(split.train) & set(split.test)))
+    _add(problems, "people who train without a sequence", sorted(set(split.train) - has_frames))
+    if split.test:
+        tested = np.isin(table.subjects, split.test)
+        gallery, probe_sets = gallery_and_probes(protocol, table.conditions)
+        if not (gallery & tested).any():
+            problems.append(f"no gallery: none of the {len(split.test)} people tested has {list(protocol.gallery)}")
+        enrolled = set(table.subjects[gallery & tested].tolist())
+        for name, probes in probe_sets.items():
+            if not (probes & tested).any():
+                warnings.append(f"no probes {name}: nobody tested has {list(protocol.probes[name])}")
+            lost = probes & tested & ~np.isin(table.subjects, sorted(enrolled))
+            _add(warnings, f"probes {name} of people without a gallery", _where(names, lost))
+        if not any((probes & tested).any() for probes in probe_sets.values()):
+            problems.append("no probes at all: the people tested have none of the protocol's conditions")
+    return Findings(problems, warnings)
+
+
+def check_published(table: SequenceTable, protocol: Protocol) -> Findings:
+    """Compare the labels with the published data set: people, conditions, views, and the sequences of all of them."""
+    problems, warnings = [], []
+    for what, wanted, held in (
+        ("people", protocol.subjects, table.subjects),
+        ("conditions", protocol.conditions, table.conditions),
+        ("views", protocol.views, table.views),
+    ):
+        if wanted:
+            present = set(held.tolist())
+            _add(problems, f"missing {what}, of {len(wanted)} published", sorted(set(wanted) - present))
+            _add(problems, f"{what} that the published data set has not", sorted(present - set(wanted)))
+    names = set(sequence_names(table))
+    people = sorted(set(table.subjects.tolist()) & set(protocol.subjects))
+    every = [f"{s}/{c}/{v}" for s in people for c in protocol.conditions for v in protocol.views]
+    _add(
+        warnings,
+        f"missing sequences, of {len(every):,} published ones of these people",
+        [n for n in every if n not in names],
+    )
+    return Findings(problems, warnings)
+
+
+def sequence_names(table: SequenceTable) -> list[str]:
+    """subject/condition/view of every sequence."""
+    columns = (table.subjects.tolist(), table.conditions.tolist(), table.views.tolist())
+    return ["/".join(labels) for labels in zip(*columns, strict=True)]
+
+
+def some(names: Iterable[str], most: int = 8) -> str:
+    """A few of many names."""
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _where(names: list[str], mask: np.ndarray) -> list[str]:
+    return [names[i] for i in np.flatnonzero(mask)]
+
+
+def _add(findings: list[str], what: str, names: list[str]) -> None:
+    if names:
+        findings.append(f"{len(names):,} {what}: {some(names)}")
