@@ -6,8 +6,8 @@
 Without --raw it draws 12 synthetic walkers. Rivals take turns in one run; the medians are printed as a table.
 "by hand" is the common script: imread, crop, resize, centre, one pickle a sequence, in a pool of as many processes.
 All files are read once before a clock starts, so that nobody waits for the disk. CPU seconds are those of all
-processes; they tell more than the clock on a machine that has other work. With --people it builds a data set of OU-MVLP's shape
-(28 zips, that many people in each) and reports time and memory.
+processes; they tell more than the clock on a machine that has other work. With --people it builds a data set of
+OU-MVLP's shape (28 zips, that many people in each) and reports time and memory.
 """
 
 import argparse

@@ -179,8 +179,7 @@ def _plan(sequences: list[RawSequence], raw: Path, height: int) -> str:
         plan.update(
             "\0".join([*sequence.labels, place, sequence.names, stamped[where]]).encode("utf-8", "surrogateescape")
         )
-        if sequence.handles is not None:
-            plan.update(sequence.handles.tobytes())
+        plan.update(sequence.handles)
     return plan.hexdigest()[:32]
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from data_prep.align import align_silhouette, is_aligned, pad_columns
 from data_prep.archives import DAMAGE, Archives, Fault
-from data_prep.raw import SEQUENCE_FILES, RawSequence, read_files, why
+from data_prep.layout import SEQUENCE_FILES
+from data_prep.raw import RawSequence, read_files, why
 
 HEIGHTS = (64, 128)
 
