@@ -4,7 +4,8 @@ python run_train.py --config=configs/<row>.py --workdir=<dir> [--config.<field>=
 python run_train.py --mode=eval --config=configs/<row>.py --workdir=<dir> [--step=N]
 
 Started again on the same workdir, training goes on where it stopped. All devices of the machine are used. On a TPU pod,
-or under Slurm or Open MPI, start the same command on every host with --distributed.
+or under Slurm or Open MPI, start the same command on every host with --distributed; elsewhere also with --coordinator,
+--num_processes and --process_id.
 """
 
 import jax
@@ -18,6 +19,9 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics and 
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train and evaluate, or only evaluate a checkpoint.")
 _STEP = flags.DEFINE_integer("step", None, "With --mode=eval: the checkpoint to evaluate; by default the latest.")
 _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "This is one of several processes that train together.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "With --distributed: <host>:<port> of the first process.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --distributed: how many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --distributed: which of them this is, from 0.")
 
 
 def main(_) -> None:
@@ -28,7 +32,7 @@ def main(_) -> None:
         logging.set_verbosity(logging.WARNING)  # orbax tells every file that it renames
     if _DISTRIBUTED.value:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize()
+        jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     if _MODE.value == "eval":
         evaluate(_CONFIG.value, _WORKDIR.value, _STEP.value)
     else:

@@ -22,6 +22,7 @@ from gil_jax.checkpoint import open_checkpoints, restore, restore_network, save,
 from gil_jax.data.loader import train_batches
 from gil_jax.data.protocols import Protocol, Split, gallery_and_probes, load_protocol, load_split
 from gil_jax.data.source import SilhouetteSource, find_dataset
+from gil_jax.data.transforms import cut_columns
 from gil_jax.evaluation.embedding import embed_split, make_embed
 from gil_jax.evaluation.report import evaluate_table, format_report
 from gil_jax.losses import make_loss
@@ -30,6 +31,7 @@ from gil_jax.optim import make_optimizer, make_schedule
 from gil_jax.sharding import local_rows, make_mesh, of_state, over_batch, replicated, to_devices
 from gil_jax.train_state import TrainState, count_parameters, make_network
 from gil_jax.train_step import make_train_step
+from gil_jax.types import Batch
 from gil_jax.workdir import open_workdir, read_json, write_report
 
 
@@ -64,6 +66,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
 
     shapes = jax.eval_shape(init)
     layout = of_state(mesh, shapes)
+    traced = jax.jit(
+        step_fn,
+        in_shardings=(layout, over_batch(mesh)),
+        out_shardings=(layout, replicated(mesh)),
+        donate_argnums=0,
+    ).lower(shapes, _batch_shapes(config))  # what does not fit fails here, before anything is written
     if jax.process_index() == 0:
         open_workdir(workdir, config, data.source.fingerprint, data.split)
     manager = open_checkpoints(workdir, config.train.keep_checkpoints)
@@ -74,17 +82,11 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         f"train, {len(data.split.test)} to test; {_batch_size(config)} sequences a step on {mesh.size} "
         f"{jax.devices()[0].platform} device(s); steps {start} to {config.train.steps}"
     )
-    run_step = jax.jit(
-        step_fn,
-        in_shardings=(layout, over_batch(mesh)),
-        out_shardings=(layout, replicated(mesh)),
-        donate_argnums=0,
-    )
     evaluate_state = _make_evaluation(config, workdir, data, mesh, network)
     batches = _device_batches(config, data, mesh, start)
     with MetricsLog(workdir, start, config.train.steps, writes=jax.process_index() == 0) as log, manager:
         with _stop_signals() as stopped:
-            state = _train(config, state, run_step, batches, manager, log, stopped, evaluate_state)
+            state = _train(config, state, traced.compile(), batches, manager, log, stopped, evaluate_state)
         manager.wait_until_finished()
         log.end_progress()
         done = int(state.step)
@@ -235,6 +237,15 @@ def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callabl
         return report
 
     return evaluate_state
+
+
+def _batch_shapes(config) -> Batch:
+    n, s, h = _batch_size(config), config.data.frames, config.data.height
+    return Batch(
+        jax.ShapeDtypeStruct((n, s, h, cut_columns(np.empty((0, h, h))).shape[-1]), jnp.uint8),
+        jax.ShapeDtypeStruct((n, s), jnp.bool_),
+        jax.ShapeDtypeStruct((n,), jnp.int32),
+    )
 
 
 def _batch_size(config) -> int:

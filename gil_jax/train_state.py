@@ -52,9 +52,7 @@ def make_network(model_config) -> Network:
             for i, leaf in enumerate(leaves)
         ]
         model = nnx.merge(graph, params, batch_stats, jax.tree.unflatten(structure, fresh))
-        return nnx.view(
-            model, raise_if_not_found=False, deterministic=not training, use_running_average=not training
-        )
+        return nnx.view(model, raise_if_not_found=False, deterministic=not training, use_running_average=not training)
 
     def init(seed):
         _, params, batch_stats, _ = split(build(seed))

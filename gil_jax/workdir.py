@@ -23,7 +23,7 @@ def open_workdir(workdir: str, config: ConfigDict, fingerprint: str, split: Spli
     if before is not None and before != now:
         what = "data" if before["fingerprint"] != fingerprint else "split"
         raise ValueError(
-            f"{folder} was trained on another {what} (see its data.json). Give the same --config.data, or a new --workdir"
+            f"{folder} was trained on another {what}, see its data.json: give the same --config.data or a new --workdir"
         )
     wanted, held = _flat(json.loads(config.to_json())), _flat(read_json(folder / "config.json") or {})
     differing = [
@@ -33,7 +33,9 @@ def open_workdir(workdir: str, config: ConfigDict, fingerprint: str, split: Spli
     ]
     if differing:
         raise ValueError(
-            f"{folder} holds a run of another config:\n" + "\n".join(differing) + "\nSet these back, or give a new --workdir"
+            f"{folder} holds a run of another config:\n"
+            + "\n".join(differing)
+            + "\nSet these back, or give a new --workdir"
         )
     _write(folder / "config.json", json.loads(config.to_json()))
     _write(folder / "data.json", now)

@@ -14,7 +14,16 @@ ALLOWED = {
     "gil_jax/types.py": {"numpy"},
     "gil_jax/losses": {"jax", "gil_jax.types"},
     "gil_jax/models": {"jax", "flax", "numpy", "gil_jax.types"},
-    "gil_jax/data": {"numpy", "grain", "array_record", "tensorflow_datasets", "etils", "tqdm", "gil_jax.processes", "gil_jax.types"},
+    "gil_jax/data": {
+        "numpy",
+        "grain",
+        "array_record",
+        "tensorflow_datasets",
+        "etils",
+        "tqdm",
+        "gil_jax.processes",
+        "gil_jax.types",
+    },
     "gil_jax/sharding.py": {"jax", "numpy"},
     "gil_jax/optim.py": {"jax", "optax"},
     "gil_jax/train_state.py": {"jax", "flax", "gil_jax.models"},
@@ -22,7 +31,15 @@ ALLOWED = {
     "gil_jax/checkpoint.py": {"jax", "orbax", "gil_jax.train_state"},
     "gil_jax/metrics_log.py": {"tensorboardX", "tqdm"},
     "gil_jax/workdir.py": {"ml_collections", "gil_jax.data"},
-    "gil_jax/evaluation": {"jax", "numpy", "tqdm", "gil_jax.data", "gil_jax.sharding", "gil_jax.train_state", "gil_jax.types"},
+    "gil_jax/evaluation": {
+        "jax",
+        "numpy",
+        "tqdm",
+        "gil_jax.data",
+        "gil_jax.sharding",
+        "gil_jax.train_state",
+        "gil_jax.types",
+    },
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},
@@ -62,7 +79,9 @@ def test_a_module_imports_only_what_it_may(path):
     modules = _modules(path)
     assert modules
     for module in modules:
-        strange = {n for n in _imports(module) if n.split(".")[0] not in STDLIB and not _within(n, ALLOWED[path] | {own})}
+        strange = {
+            n for n in _imports(module) if n.split(".")[0] not in STDLIB and not _within(n, ALLOWED[path] | {own})
+        }
         assert not strange, f"{module.relative_to(ROOT)} imports {strange}"
 
 
@@ -78,7 +97,9 @@ def test_an_outside_thing_is_known_in_one_place(word):
     for module in _modules("gil_jax") + _modules("run_train.py"):
         tree = ast.parse(module.read_text(encoding="utf-8"))
         said = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name)}
-        imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import) for a in node.names}
+        imported = {
+            a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import) for a in node.names
+        }
         if word in said | imported:
             where.add(str(module.relative_to(ROOT)))
     assert where == ONLY_IN[word]

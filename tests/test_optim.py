@@ -16,7 +16,9 @@ def _optim(**change):
 
 def test_steps_decay_at_their_step():
     rate = make_schedule(_optim(decay_steps=(10, 20)), 40)
-    np.testing.assert_allclose([float(rate(s)) for s in (0, 9, 10, 19, 20, 39)], [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3], rtol=1e-6)
+    np.testing.assert_allclose(
+        [float(rate(s)) for s in (0, 9, 10, 19, 20, 39)], [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3], rtol=1e-6
+    )
 
 
 def test_cosine_with_warm_up_counts_from_step_0():
@@ -44,9 +46,10 @@ def test_sgd_adds_the_decay_to_the_gradient_and_keeps_momentum():
 
 @pytest.mark.parametrize(("field", "value"), [("optimizer", "sdg"), ("schedule", "cos")])
 def test_an_unknown_choice_is_named(field, value):
+    config = _optim(**{field: value})
+    make = make_optimizer if field == "optimizer" else make_schedule
     with pytest.raises(ValueError, match=rf"config\.optim\.{field}='{value}'"):
-        config = _optim(**{field: value})
-        make_optimizer(config, make_schedule(config, 10))
+        make(config, 10)
 
 
 def test_adam_has_no_decay_and_corrects_its_bias():

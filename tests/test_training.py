@@ -121,9 +121,13 @@ def test_killed_at_any_moment_it_reaches_the_same_bits(straight, records, tmp_pa
     kills = 0
     for delay in np.linspace(0.1, 4, 6):
         process = subprocess.Popen(
-            _command(tmp_path, records), cwd=ROOT, env=_environment(1), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            _command(tmp_path, records),
+            cwd=ROOT,
+            env=_environment(1),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
-        while process.poll() is None and not process.stderr.read(1) == b"\r":
+        while process.poll() is None and process.stderr.read(1) != b"\r":
             pass  # the progress bar appears: compiling, training or saving is under way
         time.sleep(delay)
         kills += process.poll() is None
@@ -179,14 +183,17 @@ def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
     workdir = tmp_path / "together"
     processes = [
         subprocess.Popen(
-            _command(workdir, records, "--distributed", "--config.train.steps=5"),
+            _command(
+                workdir,
+                records,
+                "--distributed",
+                f"--coordinator=localhost:{unused_port}",
+                "--num_processes=2",
+                f"--process_id={rank}",
+                "--config.train.steps=5",
+            ),
             cwd=ROOT,
-            env=_environment(2)
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"localhost:{unused_port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(rank),
-            },
+            env=_environment(2),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -201,7 +208,9 @@ def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
         [line["loss"] for line in _lines(tmp_path / name) if "loss" in line] for name in ("together", "alone")
     )
     np.testing.assert_allclose(together, alone, rtol=2e-5)
-    reports = [json.loads((tmp_path / name / "eval" / "synthetic-5.json").read_text()) for name in ("together", "alone")]
+    reports = [
+        json.loads((tmp_path / name / "eval" / "synthetic-5.json").read_text()) for name in ("together", "alone")
+    ]
     assert reports[0]["baseline_gei"] == reports[1]["baseline_gei"]
 
 

@@ -44,9 +44,7 @@ def embed_split(embed, mesh, source, rows: np.ndarray, config, progress: bool = 
     plan = [(rows[picked], n, length) for picked, n, length in plan]
     results = None
     batches = eval_batches(source, plan, lambda n: local_rows(mesh, n), config.data.workers)
-    with tqdm(
-        total=len(rows), desc="embed", unit="seq", disable=not progress or jax.process_index() > 0
-    ) as bar:
+    with tqdm(total=len(rows), desc="embed", unit="seq", disable=not progress or jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             outputs = embed(*to_devices(mesh, n, (batch.silhouettes, batch.frame_mask)))
             outputs = [np.asarray(x)[: len(picked)] for x in outputs]
