@@ -2,16 +2,16 @@
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from typing import TypeVar
 
 import cv2
 
 from data_prep.archives import Archives
+from gil_jax.processes import end_with_parent
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 
@@ -73,14 +73,9 @@ _archives: Archives | None = None
 def _start(*arguments) -> None:
     global _archives
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us: the owner decides
-    threading.Thread(target=_follow_owner, daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)
     _archives = Archives(*arguments)
-
-
-def _follow_owner() -> None:
-    parent_process().join()
-    os._exit(1)
 
 
 def _call(function, job):
