@@ -24,15 +24,24 @@ def relative_error(ours, theirs):
     return np.max(np.abs(np.asarray(ours) - theirs)) / max(np.max(np.abs(theirs)), 1e-12)
 
 
-def value_and_slope(loss, embeddings, labels):
-    """(loss [p], statistics, slope of the mean) as the training step would compile them."""
+def compile_loss(loss):
+    """(embeddings, labels) -> (loss [p], statistics, slope of the mean), compiled as in a training step."""
 
-    def mean(embeddings):
+    def mean(embeddings, labels):
         values, statistics = loss(embeddings, labels)
         return jnp.mean(values), (values, statistics)
 
-    (_, (values, statistics)), slope = jax.jit(jax.value_and_grad(mean, has_aux=True))(jnp.asarray(embeddings))
-    return values, statistics, slope
+    program = jax.jit(jax.value_and_grad(mean, has_aux=True))
+
+    def call(embeddings, labels):
+        (_, (values, statistics)), slope = program(jnp.asarray(embeddings), jnp.asarray(labels))
+        return values, statistics, slope
+
+    return call
+
+
+def value_and_slope(loss, embeddings, labels):
+    return compile_loss(loss)(embeddings, labels)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -100,7 +109,7 @@ def triplet_oracle(embeddings, labels, margin=0.2, weighted=True, weights_from=N
     weigh_by = embeddings if weights_from is None else weights_from
     real = [i for i in range(len(labels)) if labels[i] >= 0]
     parts = range(embeddings.shape[1])
-    largest = max(unlikeness(weigh_by[i, p], weigh_by[j, p]) for p in parts for i in real for j in real)
+    largest = max(unlikeness(weigh_by[i, p], weigh_by[j, p]) for p in parts for i in real for j in real) if real else 1
     losses = []
     for p in parts:
 
@@ -146,10 +155,10 @@ def uniformity_oracle(embeddings, labels, t=2.0):
 
 LABELS = {
     "unequal": [4, 0, 0, 9, 4, 0, 0],
-    "class_of_one": [0, 1, 1, 2],
-    "one_class": [3, 3, 3, 3],
+    "one_class": [3, 3, 3, 3, 3, 3, 3],
     "filled": [5, 5, -1, 2, 2, 2, -1],
-    "all_alone": [0, 1, 2],
+    "all_alone": [0, 1, 2, 6, 5, 4, 3],
+    "only_filling": [-1, -1, -1, -1, -1, -1, -1],
 }
 ORACLES = {
     "weighted_triplet": (weighted_triplet, triplet_oracle),
@@ -166,28 +175,64 @@ ORACLES = {
 FIXED = {"weighted_triplet": "weights_from", "softplus_filtered": "judge_from"}  # what carries no gradient
 
 
-def make_embeddings(labels, seed=0):
-    rng = np.random.default_rng(seed)
-    embeddings = rng.normal(size=(len(labels), 2, 3)).astype(np.float32) * np.float32(0.5)
+def make_embeddings(n, seed=0):
+    embeddings = np.random.default_rng(seed).normal(size=(n, 2, 3)).astype(np.float32) * np.float32(0.5)
     embeddings[1] = embeddings[0]  # equal rows
     return embeddings
 
 
-@pytest.mark.parametrize("case", LABELS)
 @pytest.mark.parametrize("name", ORACLES)
-def test_a_term_is_its_plain_loop(name, case):
+def test_a_term_is_its_plain_loop(name):
     loss, oracle = ORACLES[name]
-    labels, embeddings = np.array(LABELS[case], np.int32), make_embeddings(LABELS[case])
-    values, _, slope = value_and_slope(loss, embeddings, labels)
+    program, embeddings = compile_loss(loss), make_embeddings(7)
     wide = embeddings.astype(np.float64)
-    np.testing.assert_allclose(values, oracle(wide, labels), rtol=1e-5, atol=1e-6)
-
     fixed = {FIXED[name]: wide} if name in FIXED else {}
-    # The distance of equal rows has a kink: their slope is the mean of both sides, which central differences give.
-    expected = np.zeros_like(wide)
-    for index in np.ndindex(wide.shape):
-        step = np.zeros_like(wide)
-        step[index] = 1e-6
-        high, low = (np.mean(oracle(wide + sign * step, labels, **fixed)) for sign in (1, -1))
-        expected[index] = (high - low) / 2e-6
-    np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=2e-5)
+    directions = np.random.default_rng(1).normal(size=(5, *wide.shape))
+    directions[:, 1] = directions[:, 0]  # equal rows stay equal: their distance has a kink at 0
+    for case, labels in LABELS.items():
+        labels = np.array(labels, np.int32)
+        values, _, slope = program(embeddings, labels)
+        np.testing.assert_allclose(values, oracle(wide, labels), rtol=1e-5, atol=1e-6, err_msg=case)
+        for direction in directions:
+            high, low = (np.mean(oracle(wide + sign * 1e-6 * direction, labels, **fixed)) for sign in (1, -1))
+            np.testing.assert_allclose(
+                np.vdot(slope, direction), (high - low) / 2e-6, rtol=2e-4, atol=1e-5, err_msg=case
+            )
+
+
+@pytest.mark.parametrize("name", ORACLES)
+def test_hostile_embeddings_give_finite_losses_and_slopes(name):
+    program, plain = compile_loss(ORACLES[name][0]), make_embeddings(12)
+    labels = np.array([0, 0, 0, 1, 1, 2, 2, -1, 2, -1, 3, 3], np.int32)
+    far = plain + np.float32(1e4)  # a collapsed network: long embeddings, all alike
+    cases = {"zeros": 0 * plain, "equal": 0 * plain + plain[:1], "far": far, "tiny": plain * np.float32(1e-20)}
+    cases |= {f"{size:g}": plain * np.float32(size) for size in (1e6, 1e18)}
+    for case, embeddings in cases.items():
+        values, statistics, slope = program(embeddings, labels)
+        for result in (values, slope, *statistics.values()):
+            assert np.all(np.isfinite(result)), (case, result)
+
+    garbage = plain.copy()
+    garbage[labels < 0] = np.nan
+    expected, results = (jax.tree.leaves(program(embeddings, labels)) for embeddings in (plain, garbage))
+    for ours, theirs in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_distances_of_a_collapsed_batch_keep_their_digits():
+    """Embeddings 1e4 long that differ by 1: plain inner products would be wrong by 10 of these distances squared."""
+    plain, labels = make_embeddings(12), np.repeat(np.arange(4), 3).astype(np.int32)
+    plain = np.round(plain * 64) / 64  # exact in float32 beside 1e4
+    expected = compile_loss(partial(weighted_triplet, weighted=False))(plain, labels)
+    values, _, slope = compile_loss(partial(weighted_triplet, weighted=False))(plain + np.float32(8192), labels)
+    np.testing.assert_allclose(values, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(slope, expected[2], rtol=1e-4, atol=1e-6)
+
+
+def test_counts_hold_for_large_batches():
+    """2048 rows in two classes: 2,147,483,648 triplets, one more than an int32 holds; all of them non-zero."""
+    embeddings, labels = np.zeros((2048, 1, 2), np.float32), np.arange(2048, dtype=np.int32) // 1024
+    embeddings[:, 0, 0] = 1e-3 * labels
+    values, statistics, _ = value_and_slope(partial(weighted_triplet, weighted=False), embeddings, labels)
+    np.testing.assert_allclose(statistics["nonzero"], 2.0**31)
+    np.testing.assert_allclose(values, 0.2 - 1e-3, rtol=1e-5)

@@ -13,6 +13,7 @@ from gil_jax.losses.pairs import Classes, Pairs, cosines, distances, dot_product
 from gil_jax.losses.parts import Surroundings, over_parts
 from gil_jax.losses.triplets import hinge_over_triplets, number_of_triplets, softplus_over_triplets
 
+COLLAPSE = 0.1  # of the margin: this near to it, and distances this small, mean that all embeddings are one
 SIMILARITIES = {"dot": dot_products, "cosine": cosines, "distance": lambda pairs: -distances(pairs)}
 
 
@@ -38,11 +39,15 @@ def part_weighted_triplet(pairs: Pairs, surroundings: Surroundings, margin: floa
     distance = lax.stop_gradient(distance)
     furthest_positive = jnp.max(jnp.where(classes.same, distance, -jnp.inf), 0)
     nearest_negative = jnp.min(jnp.where(classes.different, distance, jnp.inf), 0)
+    hardest = jnp.maximum(jnp.max(furthest_positive - nearest_negative) + margin, 0.0)
+    mean_distance = _mean(distance, classes.same | classes.different)
+    collapsed = (jnp.abs(hardest - margin) < COLLAPSE * margin) & (mean_distance < COLLAPSE * margin)
     return loss, {
         "nonzero": number,
         "nonzero_share": number / jnp.maximum(number_of_triplets(classes), 1.0),
-        "hardest": jnp.maximum(jnp.max(furthest_positive - nearest_negative) + margin, 0.0),
-        "mean_distance": _mean(distance, classes.same | classes.different),
+        "hardest": hardest,
+        "mean_distance": mean_distance,
+        "collapsed": collapsed.astype(jnp.float32),
     }
 
 
@@ -53,7 +58,8 @@ def weighted_triplet(embeddings, labels, margin: float = 0.2, weighted: bool = T
         u_ij = 1 - (cos_ij + 1) / 2 + 0.01, the maximum over all pairs and parts of the batch, no gradient through w
 
     embeddings: float32 [n, p, d]. An anchor is its own positive. weighted=False: w = 1, the plain triplet loss (batch
-    all, Hermans et al., arXiv 1703.07737). Statistics: number and share of non-zero triplets, hardest one, mean w d.
+    all, Hermans et al., arXiv 1703.07737). Statistics: number and share of non-zero triplets; the hardest one; mean
+    w d; collapsed, 1 where the hardest triplet is about the margin and the mean distance about 0.
     Source: the paper; the weights as in the released code.
     """
     part = lambda pairs, surroundings, _: part_weighted_triplet(pairs, surroundings, margin, weighted)  # noqa: E731
