@@ -18,7 +18,7 @@ import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,10 +28,10 @@ from tqdm import tqdm
 from data_prep.align import ALIGNMENT
 from data_prep.archives import Archives, Fault, is_our_side
 from data_prep.frames import HEIGHTS, read_aligned
-from data_prep.raw import RawListing, RawSequence, list_raw
-from data_prep.records import VERSION, digest, fingerprint_of, serialize, shard_name, write_info, write_shard
+from data_prep.info import Report, lines_of, metadata_of, read_report, summary, write_report
+from data_prep.raw import RawSequence, list_raw
+from data_prep.records import VERSION, digest, serialize, shard_name, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
-from gil_jax.data.check import SHORT
 
 DATASETS = {
     "casia_b": "CASIA-B (Yu, Tan and Tan, ICPR 2006): 124 people, 11 views, walking, with a bag, in a coat.",
@@ -41,28 +41,21 @@ DATASETS = {
 }
 _PASSWORD_VARIABLE = "RAW_DATA_PASSWORD"
 
+# run(function, jobs) -> results of function(archives, job), in any order.
+RunShards = Callable[[Callable, list], Iterable]
+
 
 class BuildError(RuntimeError):
     """The build stopped; the message says at what, and what to do."""
 
 
-class _Job(NamedTuple):
-    path: Path  # of the shard
+class Job(NamedTuple):
+    """A shard to write."""
+
+    path: Path
     sequences: list[RawSequence]
     height: int
     on_error: str
-
-
-@dataclass
-class _Report:
-    """What became of the sequences of a shard; kept beside it as JSON until the data set is whole."""
-
-    labels: list[tuple[str, str, str]]
-    lengths: list[int]
-    digests: list[str]
-    empty: list[str]  # sequences without a single frame with a person
-    faults: list[Fault]
-    raw_frames: int
 
 
 def build_dataset(
@@ -77,13 +70,15 @@ def build_dataset(
     password_file: str = "",
     overwrite: bool = False,
     progress: bool = True,
+    run_shards: RunShards | None = None,
 ) -> Path:
     """Align raw silhouettes and write them as a TFDS data set; returns its folder.
 
     dataset: a key of DATASETS; raw: a folder or an archive; data_dir: empty for $TFDS_DATA_DIR, or
     ~/tensorflow_datasets; name: what to call it, the dataset's name if empty; on_error: "stop" at the first fault in
     the raw data or "skip" what is faulty; processes: None for one a core, the records are the same for any number.
-    A whole data set of the same raw data is returned at once. Raises BuildError or ValueError that names the fix.
+    run_shards: writes the shards elsewhere than in processes of this machine. A whole data set of the same raw data is
+    returned at once. Raises BuildError or ValueError that names the fix.
     """
     name = name or dataset
     _check_arguments(dataset, name, height, on_error)
@@ -103,17 +98,17 @@ def build_dataset(
             if not overwrite:
                 raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
         jobs = _jobs(listing.sequences, aside, name, height, on_error)
-        reports = _build_shards(workers, jobs, aside, plan, progress)
-        metadata = _metadata(dataset, raw, listing, reports, height, plan)
+        reports = _build_shards(run_shards or workers.run, jobs, aside, plan, progress)
+        metadata = metadata_of(dataset, str(raw), listing, reports, height, plan)
         if not metadata["lengths"]:
-            raise BuildError(f"--raw={raw}: no frame with a person in it; {_some(_faults(listing, reports))}")
+            raise BuildError(f"--raw={raw}: no frame with a person in it; {metadata['faults'][:10] or 'all are black'}")
         lengths = [len(report.lengths) for report in reports]
         write_info(aside / "shards", name, height, lengths, DATASETS[dataset], metadata)
         if final.exists():
             shutil.rmtree(final)
         (aside / "shards").rename(final)
     if progress:
-        tqdm.write(_summary(final, metadata, time.perf_counter() - began))
+        tqdm.write(summary(final, metadata, time.perf_counter() - began))
     return final
 
 
@@ -183,17 +178,17 @@ def _plan(sequences: list[RawSequence], raw: Path, height: int) -> str:
     return plan.hexdigest()[:32]
 
 
-def _jobs(sequences: list[RawSequence], aside: Path, name: str, height: int, on_error: str) -> list[_Job]:
+def _jobs(sequences: list[RawSequence], aside: Path, name: str, height: int, on_error: str) -> list[Job]:
     """Cut the sequences into shards: 32 each, more where that would give more than 256 shards."""
     shards = min(max(-(-len(sequences) // 32), 1), 256)
     edges = np.linspace(0, len(sequences), shards + 1).astype(int)
     return [
-        _Job(aside / "shards" / shard_name(name, i, shards), sequences[edges[i] : edges[i + 1]], height, on_error)
+        Job(aside / "shards" / shard_name(name, i, shards), sequences[edges[i] : edges[i + 1]], height, on_error)
         for i in range(shards)
     ]
 
 
-def _build_shards(workers: Workers, jobs: list[_Job], aside: Path, plan: str, progress: bool) -> list[_Report]:
+def _build_shards(run: RunShards, jobs: list[Job], aside: Path, plan: str, progress: bool) -> list[Report]:
     """Write the shards that are not there yet; returns the reports of all."""
     note = aside / "plan.txt"
     if not note.exists() or note.read_text() != plan:
@@ -201,40 +196,28 @@ def _build_shards(workers: Workers, jobs: list[_Job], aside: Path, plan: str, pr
             shutil.rmtree(aside / part)
             (aside / part).mkdir()
         note.write_text(plan)
-    reports = {job.path: _kept_report(job.path) for job in jobs}
-    missing = [job for job in jobs if reports[job.path] is None]
-    bar = tqdm(total=sum(len(job.sequences) for job in jobs), unit="seq", desc="build", disable=not progress)
-    bar.initial = bar.n = sum(len(job.sequences) for job in jobs) - sum(len(job.sequences) for job in missing)
+    sizes = {job.path: len(job.sequences) for job in jobs}
+    reports = {job.path: read_report(job.path) for job in jobs}
+    # A shard with faults is made again: somebody may have mended them.
+    missing = [job for job in jobs if reports[job.path] is None or reports[job.path].faults]
+    kept = sum(sizes.values()) - sum(sizes[job.path] for job in missing)
     frames = 0
-    with bar:
+    with tqdm(total=sum(sizes.values()), initial=kept, unit="seq", desc="build", disable=not progress) as bar:
         try:
-            for path, report, count in workers.run(_build_shard, missing):
-                reports[path] = report
-                frames += report.raw_frames
-                bar.update(count)
+            for path in run(_build_shard, missing):
+                reports[path] = read_report(path)
+                frames += reports[path].raw_frames
+                bar.update(sizes[path])
                 bar.set_postfix_str(f"{frames / max(bar.format_dict['elapsed'], 1e-9):,.0f} frames/s", refresh=False)
         except (OSError, WorkerDied) as error:
-            whole = sum(report is not None for report in map(_kept_report, reports))
+            whole = sum(read_report(path) is not None for path in reports)
             raise BuildError(f"{error}. {whole} of {len(jobs)} shards are kept: the same command goes on") from error
     return [reports[job.path] for job in jobs]
 
 
-def _report_path(shard: Path) -> Path:
-    return shard.parent.parent / "reports" / f"{shard.name}.json"
-
-
-def _kept_report(shard: Path) -> _Report | None:
-    """The report of a whole shard of an earlier run. One with faults is made again: somebody may have mended them."""
-    path = _report_path(shard)
-    if not (shard.exists() and path.exists()):
-        return None
-    report = _Report(**json.loads(path.read_text(encoding="utf-8")))
-    return None if report.faults else report
-
-
-def _build_shard(archives: Archives, job: _Job) -> tuple[Path, _Report, int]:
-    """Read, align and write the sequences of a shard."""
-    report = _Report([], [], [], [], [], 0)
+def _build_shard(archives: Archives, job: Job) -> Path:
+    """Read, align and write the sequences of a shard; returns where it is."""
+    report = Report([], [], [], [], [], 0)
 
     def records():
         for sequence in job.sequences:
@@ -252,81 +235,13 @@ def _build_shard(archives: Archives, job: _Job) -> tuple[Path, _Report, int]:
 
     scratch = job.path.parent.parent / "scratch"
     write_shard(job.path, records(), scratch)
-    path = _report_path(job.path)
-    aside = scratch / f"{path.name}.{os.getpid()}.tmp"
-    aside.write_text(json.dumps(vars(report)), encoding="utf-8")
-    aside.replace(path)
-    return job.path, report, len(job.sequences)
+    write_report(job.path, report, scratch)
+    return job.path
 
 
 def _stop_at(faults: list[Fault], on_error: str) -> None:
     if faults and on_error == "stop":
-        raise BuildError(f"{_some(faults)}\nMend or remove it, or give --on_error=skip to leave out what is faulty")
-
-
-def _faults(listing: RawListing, reports: list[_Report]) -> list[Fault]:
-    return [*listing.faults, *(Fault(*fault) for report in reports for fault in report.faults)]
-
-
-def _metadata(dataset, raw, listing: RawListing, reports: list[_Report], height: int, plan: str) -> dict:
-    """What the data set knows of itself. The labels are in the order of the records."""
-    labels = [tuple(label) for report in reports for label in report.labels]
-    lengths = [length for report in reports for length in report.lengths]
-    digests = [digest for report in reports for digest in report.digests]
-    subjects, conditions, views = (list(column) for column in zip(*labels, strict=True)) if labels else ([], [], [])
-    return {
-        "fingerprint": fingerprint_of(digests, height),
-        "dataset": dataset,
-        "height": height,
-        "alignment": ALIGNMENT,
-        "layout": listing.layout,
-        "raw": Path(raw).name,
-        "plan": plan,
-        "counts": {
-            "sequences_found": len(listing.sequences),
-            "sequences_written": len(labels),
-            "frames_found": sum(report.raw_frames for report in reports),
-            "frames_written": sum(lengths),
-            "subjects": len(set(subjects)),
-            "conditions": len(set(conditions)),
-            "views": len(set(views)),
-        },
-        "empty": [place for report in reports for place in report.empty],
-        "faults": [list(fault) for fault in _faults(listing, reports)],
-        "subjects": subjects,
-        "conditions": conditions,
-        "views": views,
-        "lengths": lengths,
-    }
-
-
-def _summary(folder: Path, metadata: dict, seconds: float) -> str:
-    counts = metadata["counts"]
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
-    labels = zip(metadata["subjects"], metadata["conditions"], metadata["views"], metadata["lengths"], strict=True)
-    short = ["/".join(label) for *label, length in labels if length < SHORT]
-    lines = [
-        f"{folder}",
-        f"  found     {counts['sequences_found']:,} sequences, {counts['frames_found']:,} frames: {metadata['layout']}",
-        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person",
-        f"  written   {counts['sequences_written']:,} sequences, {counts['frames_written']:,} frames: "
-        f"{counts['subjects']:,} subjects, {counts['conditions']} conditions, {counts['views']} views",
-        f"  took      {seconds:.1f} s, {counts['frames_found'] / seconds:,.0f} frames/s; {size:.1f} MB; "
-        f"fingerprint {metadata['fingerprint']}",
-    ]
-    for what, places in (
-        ("without a person, left out", metadata["empty"]),
-        (f"with fewer than {SHORT} frames, kept", short),
-        ("faulty, left out", [Fault(*fault) for fault in metadata["faults"]]),
-    ):
-        if places:
-            lines.append(f"  WARNING   {len(places):,} {what}: {_some(places)}")
-    return "\n".join(lines)
-
-
-def _some(places: list, most: int = 10) -> str:
-    more = f"\n... and {len(places) - most:,} more" if len(places) > most else ""
-    return "\n    ".join(map(str, places[:most])) + more
+        raise BuildError(f"{lines_of(faults)}\nMend or remove it, or give --on_error=skip to leave out what is faulty")
 
 
 def main(arguments: list[str] | None = None) -> int:

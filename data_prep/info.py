@@ -1,0 +1,109 @@
+"""What a data set knows of itself: the reports of its shards, its metadata, and the summary of a build."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.align import ALIGNMENT
+from data_prep.archives import Fault
+from data_prep.raw import RawListing
+from data_prep.records import fingerprint_of
+from gil_jax.data.check import SHORT
+
+
+@dataclass
+class Report:
+    """What became of the sequences of a shard; kept beside it as JSON until the data set is whole."""
+
+    labels: list[tuple[str, str, str]]
+    lengths: list[int]
+    digests: list[str]
+    empty: list[str]  # sequences without a single frame with a person
+    faults: list[Fault]
+    raw_frames: int
+
+
+def report_path(shard: Path) -> Path:
+    """Where the report of a shard lies."""
+    return shard.parent.parent / "reports" / f"{shard.name}.json"
+
+
+def read_report(shard: Path) -> Report | None:
+    """The report of a whole shard, or None."""
+    path = report_path(shard)
+    if not (shard.exists() and path.exists()):
+        return None
+    report = Report(**json.loads(path.read_text(encoding="utf-8")))
+    report.faults = [Fault(*fault) for fault in report.faults]
+    return report
+
+
+def write_report(shard: Path, report: Report, scratch: Path) -> None:
+    """Keep the report of a shard that is whole."""
+    path = report_path(shard)
+    aside = scratch / f"{path.name}.{os.getpid()}.tmp"
+    aside.write_text(json.dumps(vars(report)), encoding="utf-8")
+    aside.replace(path)
+
+
+def metadata_of(dataset: str, raw: str, listing: RawListing, reports: list[Report], height: int, plan: str) -> dict:
+    """The metadata of a data set. The labels are in the order of the records."""
+    labels = [label for report in reports for label in report.labels]
+    lengths = [length for report in reports for length in report.lengths]
+    subjects, conditions, views = (list(column) for column in zip(*labels, strict=True)) if labels else ([], [], [])
+    return {
+        "fingerprint": fingerprint_of([digest for report in reports for digest in report.digests], height),
+        "dataset": dataset,
+        "height": height,
+        "alignment": ALIGNMENT,
+        "layout": listing.layout,
+        "raw": Path(raw).name,
+        "plan": plan,
+        "counts": {
+            "sequences_found": len(listing.sequences),
+            "sequences_written": len(labels),
+            "frames_found": sum(report.raw_frames for report in reports),
+            "frames_written": sum(lengths),
+            "subjects": len(set(subjects)),
+            "conditions": len(set(conditions)),
+            "views": len(set(views)),
+        },
+        "empty": [place for report in reports for place in report.empty],
+        "faults": [list(fault) for fault in [*listing.faults, *(f for report in reports for f in report.faults)]],
+        "subjects": subjects,
+        "conditions": conditions,
+        "views": views,
+        "lengths": lengths,
+    }
+
+
+def summary(folder: Path, metadata: dict, seconds: float) -> str:
+    """A build in a few lines."""
+    counts = metadata["counts"]
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    labels = zip(metadata["subjects"], metadata["conditions"], metadata["views"], metadata["lengths"], strict=True)
+    short = ["/".join(label) for *label, length in labels if length < SHORT]
+    lines = [
+        f"{folder}",
+        f"  found     {counts['sequences_found']:,} sequences, {counts['frames_found']:,} frames: {metadata['layout']}",
+        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person",
+        f"  written   {counts['sequences_written']:,} sequences, {counts['frames_written']:,} frames: "
+        f"{counts['subjects']:,} subjects, {counts['conditions']} conditions, {counts['views']} views",
+        f"  took      {seconds:.1f} s, {counts['frames_found'] / seconds:,.0f} frames/s; {size:.1f} MB; "
+        f"fingerprint {metadata['fingerprint']}",
+    ]
+    for what, places in (
+        ("without a person, left out", metadata["empty"]),
+        (f"with fewer than {SHORT} frames, kept", short),
+        ("faulty, left out", [Fault(*fault) for fault in metadata["faults"]]),
+    ):
+        if places:
+            lines.append(f"  WARNING   {len(places):,} {what}:\n    {lines_of(places)}")
+    return "\n".join(lines)
+
+
+def lines_of(places: list, most: int = 10) -> str:
+    """A few of many, one a line."""
+    more = f"\n    ... and {len(places) - most:,} more" if len(places) > most else ""
+    return "\n    ".join(map(str, places[:most])) + more
