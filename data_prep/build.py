@@ -28,7 +28,7 @@ from tqdm import tqdm
 from data_prep.align import ALIGNMENT
 from data_prep.archives import Archives, Fault, is_our_side
 from data_prep.frames import HEIGHTS, read_aligned
-from data_prep.info import Report, lines_of, metadata_of, read_report, summary, write_report
+from data_prep.info import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import VERSION, digest, serialize, shard_name, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
@@ -50,12 +50,13 @@ class BuildError(RuntimeError):
 
 
 class Job(NamedTuple):
-    """A shard to write."""
+    """A shard to write. plan: what its records depend on."""
 
     path: Path
     sequences: list[RawSequence]
     height: int
     on_error: str
+    plan: str
 
 
 def build_dataset(
@@ -91,14 +92,14 @@ def build_dataset(
     ):
         listing = list_raw(raw, workers.run, skip=final.parent)
         _stop_at(listing.faults, on_error)
-        plan = _plan(listing.sequences, Path(raw), height)
+        jobs = _jobs(listing.sequences, Path(raw), aside, name, height, on_error)
+        plan = hashlib.sha256(" ".join(job.plan for job in jobs).encode()).hexdigest()[:32]
         if final.exists():
             if json.loads((final / "metadata.json").read_text(encoding="utf-8"))["plan"] == plan:
                 return final
             if not overwrite:
                 raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
-        jobs = _jobs(listing.sequences, aside, name, height, on_error)
-        reports = _build_shards(run_shards or workers.run, jobs, aside, plan, progress)
+        reports = _build_shards(run_shards or workers.run, jobs, aside, progress)
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan)
         if not metadata["lengths"]:
             raise BuildError(f"--raw={raw}: no frame with a person in it; {metadata['faults'][:10] or 'all are black'}")
@@ -160,46 +161,53 @@ def _only_builder(final: Path):
         shutil.rmtree(aside)
 
 
-def _plan(sequences: list[RawSequence], raw: Path, height: int) -> str:
-    """Everything that the records depend on, short of reading the frames."""
+def _jobs(sequences: list[RawSequence], raw: Path, aside: Path, name: str, height: int, on_error: str) -> list[Job]:
+    """Cut the sequences into shards: 32 each, more where that would give more than 256 shards."""
+    shards = min(max(-(-len(sequences) // 32), 1), 256)
+    edges = np.linspace(0, len(sequences), shards + 1).astype(int)
+    stamps: dict[str, str] = {}
+    jobs = []
+    for i in range(shards):
+        mine = sequences[edges[i] : edges[i + 1]]
+        plan = _plan(mine, raw, height, stamps)
+        jobs.append(Job(aside / "shards" / shard_name(name, i, shards), mine, height, on_error, plan))
+    return jobs
+
+
+def _plan(sequences: list[RawSequence], raw: Path, height: int, stamps: dict[str, str]) -> str:
+    """A hash of everything that the records depend on, short of reading the frames: places, sizes, times."""
     root = raw.expanduser().absolute()
     plan = hashlib.sha256(f"{ALIGNMENT} {height}".encode())
-    stamped = {}
     for sequence in sequences:
-        where = sequence.chain[0] if sequence.chain else sequence.folder
-        if where not in stamped:
-            state = os.stat(where)
-            stamped[where] = f"{state.st_size if sequence.chain else 0} {state.st_mtime_ns}"
-        place = os.path.relpath(sequence.place, root)
-        plan.update(
-            "\0".join([*sequence.labels, place, sequence.names, stamped[where]]).encode("utf-8", "surrogateescape")
-        )
+        words = [*sequence.labels, os.path.relpath(sequence.place, root), sequence.names]
+        if sequence.chain:
+            if sequence.chain[0] not in stamps:
+                stamps[sequence.chain[0]] = _stamp(sequence.chain[0])
+            words.append(stamps[sequence.chain[0]])
+        else:
+            words += [_stamp(os.path.join(sequence.folder, name)) for name in sequence.files]
+        plan.update("\0".join(words).encode("utf-8", "surrogateescape"))
         plan.update(sequence.handles)
     return plan.hexdigest()[:32]
 
 
-def _jobs(sequences: list[RawSequence], aside: Path, name: str, height: int, on_error: str) -> list[Job]:
-    """Cut the sequences into shards: 32 each, more where that would give more than 256 shards."""
-    shards = min(max(-(-len(sequences) // 32), 1), 256)
-    edges = np.linspace(0, len(sequences), shards + 1).astype(int)
-    return [
-        Job(aside / "shards" / shard_name(name, i, shards), sequences[edges[i] : edges[i + 1]], height, on_error)
-        for i in range(shards)
-    ]
+def _stamp(path: str) -> str:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return "gone"  # whoever reads it will say so
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
-def _build_shards(run: RunShards, jobs: list[Job], aside: Path, plan: str, progress: bool) -> list[Report]:
+def _build_shards(run: RunShards, jobs: list[Job], aside: Path, progress: bool) -> list[Report]:
     """Write the shards that are not there yet; returns the reports of all."""
-    note = aside / "plan.txt"
-    if not note.exists() or note.read_text() != plan:
-        for part in ("shards", "reports"):
-            shutil.rmtree(aside / part)
-            (aside / part).mkdir()
-        note.write_text(plan)
+    ours = {name for job in jobs for name in (job.path.name, report_path(job.path).name)}
+    for left in [*(aside / "shards").iterdir(), *(aside / "reports").iterdir()]:
+        if left.name not in ours:
+            left.unlink()
     sizes = {job.path: len(job.sequences) for job in jobs}
     reports = {job.path: read_report(job.path) for job in jobs}
-    # A shard with faults is made again: somebody may have mended them.
-    missing = [job for job in jobs if reports[job.path] is None or reports[job.path].faults]
+    missing = [job for job in jobs if not _is_kept(reports[job.path], job)]
     kept = sum(sizes.values()) - sum(sizes[job.path] for job in missing)
     frames = 0
     with tqdm(total=sum(sizes.values()), initial=kept, unit="seq", desc="build", disable=not progress) as bar:
@@ -210,14 +218,19 @@ def _build_shards(run: RunShards, jobs: list[Job], aside: Path, plan: str, progr
                 bar.update(sizes[path])
                 bar.set_postfix_str(f"{frames / max(bar.format_dict['elapsed'], 1e-9):,.0f} frames/s", refresh=False)
         except (OSError, WorkerDied) as error:
-            whole = sum(read_report(path) is not None for path in reports)
+            whole = sum(_is_kept(read_report(job.path), job) for job in jobs)
             raise BuildError(f"{error}. {whole} of {len(jobs)} shards are kept: the same command goes on") from error
     return [reports[job.path] for job in jobs]
 
 
+def _is_kept(report: Report | None, job: Job) -> bool:
+    """Is the shard there, of the same raw data? One with faults is made again: a disk may have come back."""
+    return report is not None and report.plan == job.plan and not report.faults
+
+
 def _build_shard(archives: Archives, job: Job) -> Path:
     """Read, align and write the sequences of a shard; returns where it is."""
-    report = Report([], [], [], [], [], 0)
+    report = Report(job.plan, [], [], [], [], [], 0)
 
     def records():
         for sequence in job.sequences:

@@ -16,6 +16,7 @@ from gil_jax.data.check import SHORT
 class Report:
     """What became of the sequences of a shard; kept beside it as JSON until the data set is whole."""
 
+    plan: str  # what the records depend on
     labels: list[tuple[str, str, str]]
     lengths: list[int]
     digests: list[str]
