@@ -1,4 +1,4 @@
-"""The same networks from PyTorch's own layers, to measure beside ours; keys as in checkpoints of the OpenGait family."""
+"""The same networks from PyTorch's own layers, to measure beside ours, with the keys of the OpenGait family."""
 
 import torch
 from torch import nn
@@ -61,7 +61,7 @@ class Plain(nn.Module):
     def __init__(self, channels, strips):
         super().__init__()
         layers = []
-        for index, (before, out) in enumerate(zip((1, *channels), channels)):
+        for index, (before, out) in enumerate(zip((1, *channels), channels, strict=False)):
             layers += list(pair(before, out, 3 if index else 5, index < 2, strips[index]))
         self.feature = nn.Sequential(*layers)
 
@@ -144,7 +144,7 @@ class TemporalModule(nn.Module):
         parts = x.unbind(-1)
         total = 0
         for modules, window in ((self.conv1d3x1, 3), (self.conv1d3x3, 5)):
-            scores = torch.stack([module(part) for module, part in zip(modules, parts)], -1).sigmoid()
+            scores = torch.stack([module(part) for module, part in zip(modules, parts, strict=True)], -1).sigmoid()
             flat = x.transpose(2, 3).reshape(len(x), -1, x.shape[2])
             pooled = F.avg_pool1d(flat, window, 1, window // 2) + F.max_pool1d(flat, window, 1, window // 2)
             total = total + scores * pooled.reshape(*x.shape[:2], x.shape[3], -1).transpose(2, 3)
@@ -202,9 +202,7 @@ class GaitGL(nn.Module):
         a, b, c, d = channels
 
         def stage(before, out, stacked=False):
-            layers = [
-                GLConv(out if i else before, out, 2**halvings, stacked and i == depth - 1) for i in range(depth)
-            ]
+            layers = [GLConv(out if i else before, out, 2**halvings, stacked and i == depth - 1) for i in range(depth)]
             return layers[0] if depth == 1 else nn.Sequential(*layers)
 
         first = [layer for i in range(depth) for layer in (Conv(3, a if i else 1, a, 3), leaky())]

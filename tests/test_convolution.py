@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from gil_jax.models import convolution
 from gil_jax.models.convolution import convolve
 
 CASES = {
@@ -65,6 +66,14 @@ def test_value_and_gradients_are_those_of_a_plain_convolution(case, dtype, bound
     assert abs(value - expected[0]) / norm < bound
     for ours, theirs in zip(gradients, expected[1], strict=True):
         assert jnp.max(jnp.abs(ours.astype(jnp.float32) - theirs)) / jnp.max(jnp.abs(theirs)) < bound
+
+
+@pytest.mark.parametrize("group_bytes", [1, 2000, 10_000])
+def test_kernel_gradient_in_groups_of_any_size(case, group_bytes, monkeypatch):
+    frames, kernel, strips, weights, expected = case
+    monkeypatch.setattr(convolution, "GROUP_BYTES", group_bytes)
+    gradient = with_gradients(lambda f, k: convolve(f, k, strips=strips), frames, kernel, weights)[1][1]
+    assert jnp.max(jnp.abs(gradient - expected[1][1])) / jnp.max(jnp.abs(expected[1][1])) < 2e-6
 
 
 def test_kernel_gradient_is_the_same_every_time(case):

@@ -1,7 +1,7 @@
 """The one convolution of the project: frames with 2-D or 3-D kernels, whole or cut into strips of the height.
 
 GPU and TPU take XLA's own way. On the CPU XLA's gradient with respect to the kernel is several times slower than its
-forward pass, so there the gradient is built from matrix products over small groups of rows.
+forward pass; there it is added up from small forward convolutions, see `_kernel_gradient_by_groups`.
 """
 
 from functools import partial
@@ -9,30 +9,29 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-GROUP_BYTES = 2**20  # the columns of one group should stay in the cache of a core
+GROUP_BYTES = 2**21  # of frames that are worked on at a time: they should stay in the cache of a core
 
 
 def convolve(frames, kernel, *, strips: int = 1):
     """Convolution without bias, stride 1 and zero padding to the same size.
 
-    frames: [n, s, h, w, c]. kernel: [height, width, c, out] works on every frame alone; [time, height, width, c, out]
-    also along the frames. Odd sizes. strips: the height is cut into so many strips, each padded and convolved alone
-    with the same kernel. Returns [n, s, h, w, out] in the dtype of the frames, to which the kernel is cast.
+    frames: [n, s, h, w, c]. kernel: float32 [height, width, c, out] works on every frame alone; [time, height, width,
+    c, out] also along the frames. Odd sizes. strips: the height is cut into so many strips, each padded and convolved
+    alone with the same kernel. Returns [n, s, h, w, out] in the dtype of the frames, in which it is computed.
     """
-    kernel = kernel.astype(frames.dtype)
-    if kernel.ndim == 4:
-        kernel = kernel[None]
     n, s, h, w, c = frames.shape
+    if kernel.ndim == 4:  # strips and frames are alike: images that know nothing of each other
+        return _convolve(frames.reshape(n, s * strips, h // strips, w, c), kernel[None]).reshape(n, s, h, w, -1)
     if strips == 1:
         return _convolve(frames, kernel)
     pieces = frames.reshape(n, s, strips, h // strips, w, c).swapaxes(1, 2)
     pieces = _convolve(pieces.reshape(n * strips, s, h // strips, w, c), kernel)
-    pieces = pieces.reshape(n, strips, s, h // strips, w, -1).swapaxes(1, 2)
-    return pieces.reshape(n, s, h, w, -1)
+    return pieces.reshape(n, strips, s, h // strips, w, -1).swapaxes(1, 2).reshape(n, s, h, w, -1)
 
 
 def _xla_convolve(frames, kernel):
     n, s, h, w, c = frames.shape
+    kernel = kernel.astype(frames.dtype)
     if kernel.shape[0] == 1:  # the frames are more rows of the batch
         images = jax.lax.conv_general_dilated(
             frames.reshape(n * s, h, w, c), kernel[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -69,30 +68,38 @@ _convolve.defvjp(_forward, _backward)
 
 
 def _kernel_gradient_by_groups(frames, kernel, gradient):
-    """Columns of a group of rows times the gradient of these rows, added up in float32.
+    """The gradient of a kernel is a convolution too: of the frames, whose channels are its batch, with the gradient as
+    its kernel; the sequences are its channels. XLA is quick at it where a group of rows at a time fits the cache.
 
-    The loop runs over frames and rows, never over the batch: that axis may be cut over devices.
+    The loop runs over frames and rows, never over the sequences: that axis may be cut over devices. Adds in float32.
     """
     n, s, h, w, c = frames.shape
     time, height, width, _, out = kernel.shape
-    columns = time * height * width * c
-    rows = max(1, min(h, GROUP_BYTES // (4 * n * w * columns)))
-    while h % rows:
-        rows -= 1
-    halo = [(size // 2, size // 2) for size in (time, height, width)]
-    padded = jnp.pad(frames, [(0, 0), *halo, (0, 0)])
+    bytes_of_row = 4 * n * time * w * c
+    rows = _divisor(h, GROUP_BYTES // bytes_of_row)
+    images = _divisor(s, GROUP_BYTES // (bytes_of_row * h)) if rows == h and time == 1 else 1
+    padded = jnp.pad(frames, [(0, 0), *[(size // 2, size // 2) for size in (time, height)], (0, 0), (0, 0)])
 
     def add_group(index, total):
-        frame, row = index // (h // rows), (index % (h // rows)) * rows
-        block = jax.lax.dynamic_slice(padded, (0, frame, row, 0, 0), (n, time, rows + height - 1, w + width - 1, c))
-        patches = jnp.concatenate(
-            [block[:, t, y : y + rows, x : x + w] for t in range(time) for y in range(height) for x in range(width)],
-            axis=-1,
-        )
-        weights = jax.lax.dynamic_slice(gradient, (0, frame, row, 0, 0), (n, 1, rows, w, out))
-        return total + jax.lax.dot(
-            patches.reshape(-1, columns).T, weights.reshape(-1, out), preferred_element_type=jnp.float32
+        image, row = index // (h // rows) * images, index % (h // rows) * rows
+        taps = images + time - 1  # one of the two is 1: either several images, or the neighbours of one
+        block = jax.lax.dynamic_slice(padded, (0, image, row, 0, 0), (n, taps, rows + height - 1, w, c))
+        slopes = jax.lax.dynamic_slice(gradient, (0, image, row, 0, 0), (n, images, rows, w, out))
+        block = block.astype(jnp.float32).reshape(n, images, time, *block.shape[2:]).transpose(2, 5, 3, 4, 0, 1)
+        slopes = slopes.astype(jnp.float32).transpose(2, 3, 0, 1, 4)
+        return total + jax.lax.conv_general_dilated(
+            block.reshape(time * c, rows + height - 1, w, n * images),
+            slopes.reshape(rows, w, n * images, out),
+            (1, 1),
+            [(0, 0), (width // 2, width // 2)],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
-    total = jax.lax.fori_loop(0, s * (h // rows), add_group, jnp.zeros((columns, out), jnp.float32))
-    return total.reshape(kernel.shape).astype(kernel.dtype)
+    start = jnp.zeros((time * c, height, width, out), jnp.float32)
+    total = jax.lax.fori_loop(0, (s // images) * (h // rows), add_group, start)
+    return total.reshape(time, c, height, width, out).transpose(0, 2, 3, 1, 4).astype(kernel.dtype)
+
+
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor that is no more than `most`, and at least 1."""
+    return max(d for d in range(1, number + 1) if number % d == 0 and d <= max(most, 1))
