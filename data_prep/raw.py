@@ -13,7 +13,7 @@ import os
 import re
 import struct
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -253,11 +253,9 @@ def _add_folder(found: _Found, path: tuple[str, ...], place: str, chain: Chain, 
 
 def _name_sequences(units: list[Unit], raw: Path) -> tuple[list[RawSequence], list[Fault], str]:
     """The sequences in the order of the records, faults, and the layout in words."""
-    faults = []
-    with_pictures = {unit.place for unit in units if unit.names.lower().endswith(PICTURES)}
-    inside = {place for place in {unit.place for unit in units} if _parents(place, raw) & with_pictures}
-    faults += [Fault(place, "a folder among the frames of a sequence") for place in inside]
-    labelled, layout = label_units([unit for unit in units if unit.place not in inside], raw)
+    strays = _strays(units, raw)
+    faults = [Fault(place, reason) for place, reason in strays.items()]
+    labelled, layout = label_units([unit for unit in units if unit.place not in strays], raw)
     labelled.sort(key=lambda pair: (_order(pair[0], layout), pair[1].place, pair[1].names))
     sequences: dict[tuple, RawSequence] = {}
     for labels, unit in labelled:
@@ -267,6 +265,25 @@ def _name_sequences(units: list[Unit], raw: Path) -> tuple[list[RawSequence], li
             what = "/".join(labels)
             faults.append(Fault(sequence.place, f"the sequence {what} is there twice, also as {first.place}"))
     return list(sequences.values()), faults, layout
+
+
+def _strays(units: list[Unit], raw: Path) -> dict[str, str]:
+    """Folders that can't be sequences because they lie around or inside of others: place -> what is wrong.
+
+    Of two such folders the one at the depth of most sequences is right.
+    """
+    if not units:
+        return {}
+    usual = Counter(len(unit.levels) for unit in units).most_common(1)[0][0]
+    with_pictures = {unit.place for unit in units if unit.names.lower().endswith(PICTURES)}
+    strays = {}
+    for unit in units:
+        around = _parents(unit.place, raw) & with_pictures
+        if around and len(unit.levels) == usual:
+            strays |= dict.fromkeys(around, "pictures beside the folders of sequences")
+        elif around:
+            strays[unit.place] = "a folder among the frames of a sequence"
+    return strays
 
 
 def _order(labels: tuple[str, str, str], layout: str) -> tuple:

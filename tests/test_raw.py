@@ -198,6 +198,17 @@ def test_strangers_and_empty_folders_are_named(tmp_path, packing):
     }
 
 
+@pytest.mark.parametrize("packing", ["folder", "zip"])
+@pytest.mark.parametrize("name", ["sheet.png", "001/portrait.jpg", "001/nm-01/all.png", "001/nm-01/000/more/1.png"])
+def test_a_picture_in_a_wrong_place_spoils_nothing_else(tmp_path, packing, name):
+    files = casia_files()
+    listing, sequences = listed(pack(files | {name: encode(draw_frame(0))}, tmp_path, packing))
+    assert sequences == wanted(files)
+    assert len(listing.faults) == 1
+    folder = name.rpartition("/")[0]
+    assert listing.faults[0].place.endswith(f"/{folder}" if folder else "raw" if packing == "folder" else "raw.zip")
+
+
 def test_a_sequence_that_is_there_twice(tmp_path):
     files = casia_files()
     write_folder(files, tmp_path)
