@@ -26,6 +26,7 @@ FOREIGN_SUFFIXES = (".7z", ".rar")
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
 DAMAGE += (RuntimeError, ValueError, IndexError)  # zipfile and tarfile raise these for headers that make no sense
 IN_MEMORY = 256 << 20  # bytes of a decompressed archive that a process holds; what is larger goes to the scratch folder
+HELD_OPEN = 512 << 20  # bytes that the open archives of a process may take; two stay open in any case
 ON_DISK = 64 << 20  # bytes of a packed archive from which it is unpacked once, for all processes
 
 _PACKINGS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
@@ -76,10 +77,11 @@ def place_of(chain: Chain) -> str:
 
 
 class TarArchive:
-    """A tar file, not compressed; members are read by their offset."""
+    """A tar file, not compressed; members are read by their offset. weight: bytes of memory, about."""
 
     def __init__(self, file: BinaryIO, problem: str = ""):
         self._file, self._problem = file, problem
+        self.weight = _weight(file)
 
     def members(self) -> Iterator[Member]:
         """The members in the archive's order; raises one of DAMAGE where the archive breaks off."""
@@ -110,12 +112,13 @@ class TarArchive:
 
 
 class ZipArchive:
-    """A zip file, with the first of `passwords` that opens it where it is encrypted."""
+    """A zip file, with the first of `passwords` that opens it where it is encrypted. weight: bytes of memory, about."""
 
     def __init__(self, file: BinaryIO, place: str, passwords: tuple[bytes, ...] = ()):
         self._file = file
         self._zip = zipfile.ZipFile(file)
         self._infos = self._zip.infolist()
+        self.weight = _weight(file) + 700 * len(self._infos)
         self._password = None
         encrypted = [info for info in self._infos if info.flag_bits & 1 and not info.is_dir()]
         if encrypted:
@@ -158,6 +161,10 @@ class ZipArchive:
         self._file.close()
 
 
+def _weight(file: BinaryIO) -> int:
+    return min(file.seek(0, os.SEEK_END), IN_MEMORY) if isinstance(file, tempfile.SpooledTemporaryFile) else 0
+
+
 def _zip_name(info: zipfile.ZipInfo) -> str:
     name = info.filename
     if not info.flag_bits & 0x800:  # said to be cp437, which zipfile believes; most programs write UTF-8
@@ -174,8 +181,8 @@ class Archives:
     passwords: tried on encrypted zips; scratch: an existing folder for what is too large for the memory.
     """
 
-    def __init__(self, passwords: tuple[bytes, ...] = (), scratch: str | None = None, keep_open: int = 4):
-        self._passwords, self._scratch, self._keep_open = passwords, scratch, keep_open
+    def __init__(self, passwords: tuple[bytes, ...] = (), scratch: str | None = None):
+        self._passwords, self._scratch = passwords, scratch
         self._open: OrderedDict[Chain, TarArchive | ZipArchive] = OrderedDict()
 
     def get(self, chain: Chain) -> TarArchive | ZipArchive:
@@ -185,7 +192,7 @@ class Archives:
             return self._open[chain]
         archive = self._open_archive(chain)
         self._open[chain] = archive
-        while len(self._open) > self._keep_open:
+        while len(self._open) > 2 and (len(self._open) > 64 or sum(a.weight for a in self._open.values()) > HELD_OPEN):
             self._open.popitem(last=False)[1].close()
         return archive
 

@@ -338,6 +338,7 @@ def test_nothing_to_find(tmp_path, files):
 def test_large_packed_archives_go_through_the_scratch_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.archives.ON_DISK", 0)
     monkeypatch.setattr("data_prep.archives.IN_MEMORY", 100)
+    monkeypatch.setattr("data_prep.archives.HELD_OPEN", 0)
     raw = pack(casia_files(), tmp_path, "zip of tar.gz")
     (tmp_path / "scratch").mkdir()
     with Workers(1, (), str(tmp_path / "scratch")) as workers:
@@ -353,3 +354,17 @@ def test_pictures_of_other_kinds_are_seen(tmp_path):
     _, sequences = listed(write_folder(files, tmp_path))
     for content in sequences["s", "c", "v"]:
         np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(content, np.uint8), 0), frame)
+
+
+@pytest.mark.parametrize("packing", ["folder of zips", "zip of tar.gz", "tar of zips"])
+def test_only_so_much_is_held_open(tmp_path, monkeypatch, packing):
+    monkeypatch.setattr("data_prep.archives.HELD_OPEN", 0)
+    labels = [(f"{s:03d}", "nm-01", "000") for s in range(8)]
+    raw = pack(casia_files(labels, frames=2), tmp_path, packing)
+
+    def held(archives, sequence):
+        assert all(isinstance(content, bytes) for _, content in read_files(sequence, archives))
+        return len(archives._open)
+
+    with Workers(1) as workers:
+        assert set(workers.run(held, list_raw(raw, workers.run).sequences)) == {2}
