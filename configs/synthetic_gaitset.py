@@ -15,7 +15,7 @@ VIEWS = tuple(f"{view:03d}" for view in range(0, 181, 18))
 def get_config(recipe: str = "triplet"):
     """recipe: the loss, `--config=configs/synthetic_gaitset.py:gil`."""
     config = casia_b(recipe)
-    config.synthetic = ConfigDict({"subjects": 64, "seed": 0, "views": VIEWS, "frames": (20, 28)})
+    config.synthetic = ConfigDict({"subjects": 60, "seed": 0, "views": VIEWS, "frames": (20, 28)})
     config.model.update(
         {
             "name": "gaitset",
@@ -27,13 +27,13 @@ def get_config(recipe: str = "triplet"):
         }
     )
     config.data.name = "synthetic"
-    config.data.split = "first-48"
+    config.data.split = "first-44"
     config.data.sequences_per_subject = 4
-    config.data.frames = 12
+    config.data.frames = 8
     config.data.workers = 0
-    config.optim.decay_steps = (800,)
+    config.optim.decay_steps = (375,)
     config.eval.length_buckets = 2
-    config.train.steps = 1000
+    config.train.steps = 500
     config.train.log_every = 20
     config.train.checkpoint_every = 200
     return config
