@@ -81,12 +81,7 @@ def load_protocol(spec: str) -> Protocol:
         return PROTOCOLS[spec]
     content = _read_json(spec, f"config.data.protocol={spec!r} is neither one of {sorted(PROTOCOLS)} nor a file")
     gallery, probes = content.get("gallery"), content.get("probes")
-    if (
-        not _is_names(gallery)
-        or not isinstance(probes, dict)
-        or not probes
-        or not all(map(_is_names, probes.values()))
-    ):
+    if not _is_names(gallery) or not isinstance(probes, dict) or not probes or not all(map(_is_names, probes.values())):
         raise ValueError(
             f'{spec}: a protocol is {{"gallery": ["nm-01", ...], "probes": {{"NM": ["nm-05", ...], ...}}}}, '
             f"each a list of condition names that is not empty"
@@ -113,9 +108,7 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
     if first:
         count = int(first[1])
         if count >= len(present):
-            raise ValueError(
-                f"config.data.split={spec!r} leaves nobody to test: the data hold {len(present)} subjects"
-            )
+            raise ValueError(f"config.data.split={spec!r} leaves nobody to test: the data hold {len(present)} subjects")
         return Split(spec, tuple(present[:count]), tuple(present[count:]))
     content = _read_json(
         spec,
@@ -129,9 +122,7 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
         raise ValueError(f"{spec}: subjects in train and in test: {_some(both)}. Take them out of one of the two")
     absent = sorted((set(train) | set(test)) - set(present))
     if absent:
-        raise ValueError(
-            f"{spec}: subjects that the data do not hold: {_some(absent)}. The data hold {_some(present)}"
-        )
+        raise ValueError(f"{spec}: subjects that the data do not hold: {_some(absent)}. The data hold {_some(present)}")
     return Split(Path(spec).stem, tuple(sorted(set(train))), tuple(sorted(set(test))))
 
 
