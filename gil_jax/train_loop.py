@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from data_prep.prepare import prepare_synthetic
 from gil_jax.checkpoint import open_checkpoints, restore, restore_network, save, take_over
+from gil_jax.data.check import check_table
 from gil_jax.data.loader import train_batches
-from gil_jax.data.protocols import Protocol, Split, gallery_and_probes, load_protocol, load_split
+from gil_jax.data.protocols import Protocol, Split, load_protocol, load_split
 from gil_jax.data.source import SilhouetteSource, find_dataset
 from gil_jax.data.transforms import cut_columns
 from gil_jax.evaluation.embedding import embed_split, make_embed
@@ -133,7 +134,8 @@ def evaluate(config: ConfigDict, workdir: str, step: int | None = None) -> dict:
 def open_data(config: ConfigDict) -> Data:
     """The built data set of `config.data` with its protocol and split, checked as far as labels tell.
 
-    A config with `synthetic` makes the walkers and builds the records first, once.
+    A config with `synthetic` makes the walkers and builds the records first, once. Raises ValueError that lists
+    problems; what one should know is printed.
     """
     data_dir = config.data.dir
     if "synthetic" in config:
@@ -144,18 +146,15 @@ def open_data(config: ConfigDict) -> Data:
     table = source.table
     protocol = load_protocol(config.data.protocol)
     split = load_split(config.data.split, protocol, table.subjects)
-    rows_of_subject = [np.flatnonzero((table.subjects == s) & (table.lengths > 0)) for s in split.train]
-    empty = [s for s, rows in zip(split.train, rows_of_subject, strict=True) if len(rows) == 0]
-    if empty:
-        raise ValueError(f"{source.path}: no frames of the training subjects {', '.join(empty[:10])}: take them out")
-    tested = np.isin(table.subjects, split.test)
-    enrolled, probe_sets = gallery_and_probes(protocol, table.conditions[tested])
-    if split.test and not (enrolled.any() and any(mask.any() for mask in probe_sets.values())):
+    findings = check_table(table, protocol, split)
+    for warning in findings.warnings:
+        _say(f"{source.path}: {warning}")
+    if findings.problems:
         raise ValueError(
-            f"{source.path}: the {len(split.test)} test subjects have no gallery or no probes: config.data.protocol="
-            f"{config.data.protocol!r} wants gallery {list(protocol.gallery)} and probes {protocol.probes}, "
-            f"the data hold {sorted(set(table.conditions[tested]))[:20]}"
+            f"{source.path} with config.data.split={config.data.split!r} and config.data.protocol="
+            f"{config.data.protocol!r}: {'; '.join(findings.problems)}. `python -m data_prep.check` tells more"
         )
+    rows_of_subject = [np.flatnonzero(table.subjects == subject) for subject in split.train]
     return Data(source, protocol, split, rows_of_subject)
 
 
@@ -217,7 +216,7 @@ def _device_batches(config, data: Data, mesh, start: int) -> Iterator:
 def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callable[[TrainState], dict]:
     """evaluate_state(state) -> report: embeds the test people, ranks them, prints the table and keeps the report."""
     table = data.source.table
-    rows = np.flatnonzero(np.isin(table.subjects, data.split.test) & (table.lengths > 0))
+    rows = np.flatnonzero(np.isin(table.subjects, data.split.test))
     embed = make_embed(network, mesh)
 
     def evaluate_state(state: TrainState) -> dict:
@@ -256,6 +255,8 @@ def _check_batch(config, data: Data, mesh) -> None:
     """Does the batch fit the people and the devices?"""
     people = len(data.rows_of_subject)
     wanted = config.data.subjects_per_batch
+    if not people:
+        raise ValueError(f"config.data.split={config.data.split!r} trains nobody of {data.source.path}: give another")
     if people < wanted:
         raise ValueError(
             f"config.data.subjects_per_batch={wanted}, but the split {data.split.name} trains {people} people: "

@@ -143,13 +143,6 @@ def softplus_oracle(embeddings, labels, temperature=0.1, similarity="dot", picke
     return np.array(losses)
 
 
-def centred_oracle(embeddings, labels, mean_from=None):
-    """On cosines about the mean of the real rows, which is taken from `mean_from`: it carries no gradient."""
-    real = (embeddings if mean_from is None else mean_from)[labels >= 0]
-    mean = real.mean(0) if len(real) else 0.0
-    return softplus_oracle(embeddings - mean, labels, similarity="cosine")
-
-
 def uniformity_oracle(embeddings, labels, t=2.0):
     losses = []
     for p in range(embeddings.shape[1]):
@@ -172,7 +165,6 @@ ORACLES = {
     "plain_triplet": (partial(weighted_triplet, weighted=False), partial(triplet_oracle, weighted=False)),
     "softplus_dot": (pair_softplus, softplus_oracle),
     "softplus_cosine": (partial(pair_softplus, similarity="cosine"), partial(softplus_oracle, similarity="cosine")),
-    "softplus_centred": (partial(pair_softplus, similarity="centred"), centred_oracle),
     "softplus_distance": (
         partial(pair_softplus, similarity="distance", temperature=0.5),
         partial(softplus_oracle, similarity="distance", temperature=0.5),

@@ -6,13 +6,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torch
 
 from gil_jax import torch_keys
 from gil_jax.checkpoint import restore_network
 from gil_jax.cli import main
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
 from gil_jax.train_state import make_network
+
+torch = pytest.importorskip("torch", reason="torch is an extra (pip install -e .[torch]); .ci/run installs it")
 
 GOLDEN = Path(__file__).parent / "golden" / "models"
 NETWORKS = {

@@ -278,7 +278,7 @@ def test_a_network_that_does_not_fit_is_listed(straight, tiny_config, tmp_path):
         ("data.sequences_per_subject", 3, "cannot be shared evenly by 8 devices"),
         ("data.name", "casia_b", "casia_b"),
         ("data.height", 128, "128"),
-        ("data.protocol", "oumvlp", "no gallery or no probes"),
+        ("data.protocol", "oumvlp", "no gallery: none of the 1 people tested"),
         ("data.split", "first-6", "nobody to test"),
         ("model.num_classes", 4, "num_classes"),
         ("model.bins", (7,), "bins"),

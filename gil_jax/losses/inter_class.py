@@ -9,26 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gil_jax.losses.pairs import (
-    Classes,
-    Pairs,
-    centred_cosines,
-    cosines,
-    distances,
-    dot_products,
-    pairs_of,
-    to_cosines,
-)
+from gil_jax.losses.pairs import Classes, Pairs, cosines, distances, dot_products, pairs_of, to_cosines
 from gil_jax.losses.parts import Surroundings, over_parts
 from gil_jax.losses.triplets import hinge_over_triplets, number_of_triplets, softplus_over_triplets
 
 COLLAPSE = 0.1  # of the margin: this near to it, and distances this small, mean that all embeddings are one
-SIMILARITIES = {
-    "dot": dot_products,
-    "cosine": cosines,
-    "centred": centred_cosines,
-    "distance": lambda pairs: -distances(pairs),
-}
+SIMILARITIES = {"dot": dot_products, "cosine": cosines, "distance": lambda pairs: -distances(pairs)}
 
 
 def _mean(values, chosen):

@@ -143,8 +143,3 @@ def to_cosines(products):
 def cosines(pairs: Pairs):
     """Cosines [n, n] of the rows of one part; 0 where a row is all zeros."""
     return to_cosines(_scaled_products(pairs))
-
-
-def centred_cosines(pairs: Pairs):
-    """Cosines [n, n] of the rows about the batch's mean, which is taken as given; 0 where a row is the mean."""
-    return to_cosines(pairs.centred)
