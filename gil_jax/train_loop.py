@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,7 +86,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
     evaluate_state = _make_evaluation(config, workdir, data, mesh, network)
     batches = _device_batches(config, data, mesh, start)
     with MetricsLog(workdir, start, config.train.steps, writes=jax.process_index() == 0) as log, manager:
-        with _stop_signals() as stopped:
+        with _stop_signals() as stopped, closing(batches):
             state = _train(config, state, traced.compile(), batches, manager, log, stopped, evaluate_state)
         manager.wait_until_finished()
         log.end_progress()
@@ -221,7 +221,7 @@ def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callabl
 
     def evaluate_state(state: TrainState) -> dict:
         tables = embed_split(
-            lambda *batch: embed(state.params, state.batch_stats, *batch), mesh, data.source, rows, config
+            lambda *batch: embed(state.params, state.batch_stats, *batch), mesh, data.source, rows, config.eval
         )
         report = {
             "dataset": config.data.name,

@@ -130,9 +130,7 @@ def test_evaluation_sees_every_frame_once(divisor):
     plan = plan_eval_batches(lengths, frames_per_batch=40, divisor=divisor, buckets=4)
     assert len({length for _, _, length in plan}) <= 4
     seen = {}
-    for (rows, n, length), batch in zip(
-        plan, eval_batches(Walks(lengths), plan, lambda n: slice(0, n), 0), strict=True
-    ):
+    for (rows, n, length), batch in zip(plan, eval_batches(Walks(lengths), plan, lambda n: slice(0, n)), strict=True):
         assert n % divisor == 0
         assert batch.silhouettes.shape == (n, length, 64, 44)
         assert batch.frame_mask.any(axis=1).all()

@@ -59,13 +59,13 @@ def plan_eval_batches(lengths: np.ndarray, frames_per_batch: int, divisor: int, 
     return plan
 
 
-def eval_batches(source, plan: list, slots_of, workers: int) -> Iterator[Batch]:
+def eval_batches(source, plan: list, slots_of) -> Iterator[Batch]:
     """The batches of a plan (rows into the source); slots_of(n) -> slice: the rows that this process loads.
 
     Rows that only fill a batch up hold one empty frame and the label -1; the others hold their row of the source.
     """
     make = partial(_eval_batch, source, plan, {n: slots_of(n) for _, n, _ in plan})
-    return _prefetched(make, range(len(plan)), workers)
+    return _prefetched(make, range(len(plan)), workers=0)
 
 
 def _eval_batch(source, plan, slots, index) -> Batch:
@@ -91,7 +91,12 @@ def _prefetched(make, numbers: range, workers: int) -> Iterator[Batch]:
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
-    return iter(batches)
+    iterator = iter(batches)
+    try:
+        # A copy, so that no array of a device keeps a worker's shared memory alive.
+        yield from (Batch(*map(np.array, batch)) for batch in iterator) if workers else iterator
+    finally:
+        iterator.close()  # ends the processes and gives their shared memory back
 
 
 def _start_worker(index: int, count: int) -> None:

@@ -32,19 +32,17 @@ def energy_images(silhouettes, frame_mask):
     return mean.reshape(len(mean), 1, -1)
 
 
-def embed_split(embed, mesh, source, rows: np.ndarray, config, progress: bool = True):
+def embed_split(embed, mesh, source, rows: np.ndarray, config):
     """Embed the sequences `rows` of a source: two EmbeddingTables, of the network and of the energy images.
 
-    embed: from make_embed, with params and batch_stats bound; config: the whole config (eval and data).
+    embed: from make_embed, with params and batch_stats bound; config: `config.eval`.
     """
     table = source.table
-    plan = plan_eval_batches(
-        table.lengths[rows], config.eval.frames_per_batch, mesh.shape["data"], config.eval.length_buckets
-    )
+    plan = plan_eval_batches(table.lengths[rows], config.frames_per_batch, mesh.shape["data"], config.length_buckets)
     plan = [(rows[picked], n, length) for picked, n, length in plan]
     results = None
-    batches = eval_batches(source, plan, lambda n: local_rows(mesh, n), config.data.workers)
-    with tqdm(total=len(rows), desc="embed", unit="seq", disable=not progress or jax.process_index() > 0) as bar:
+    batches = eval_batches(source, plan, lambda n: local_rows(mesh, n))
+    with tqdm(total=len(rows), desc="embed", unit="seq", disable=jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             outputs = embed(*to_devices(mesh, n, (batch.silhouettes, batch.frame_mask)))
             outputs = [np.asarray(x)[: len(picked)] for x in outputs]
