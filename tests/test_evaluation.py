@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.base import base_config
 from gil_jax.data.protocols import CASIA_B, OUMVLP, Protocol
-from gil_jax.evaluation.embedding import energy_images
+from gil_jax.data.source import SequenceTable
+from gil_jax.evaluation.embedding import embed_split, energy_images
 from gil_jax.evaluation.ranking import part_distances, rank_matrix, summarize
 from gil_jax.evaluation.report import evaluate_table, format_report
+from gil_jax.sharding import make_mesh
 from gil_jax.types import EmbeddingTable
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "evaluation.npz")
@@ -145,3 +148,27 @@ def test_the_printed_table_shows_network_baseline_and_published():
     assert "12.3" in text
     assert "GEI" in text
     assert "toys" in text
+
+
+class Shades:
+    """A source whose sequence i is of the shade i, with i + 1 frames."""
+
+    height = 64
+    table = SequenceTable(*(np.array([f"{what}{i}" for i in range(30)]) for what in "scv"), np.arange(1, 31))
+
+    def __getitem__(self, row):
+        return np.full((row + 1, 64, 64), row, np.uint8)
+
+
+def test_every_sequence_keeps_its_labels_and_its_place():
+    def embed(silhouettes, frame_mask):
+        shades = energy_images(silhouettes, frame_mask)
+        return shades[:, :, :2], shades
+
+    rows = np.array([3, 29, 7, 8, 11, 0, 24])
+    config = base_config().eval
+    config.frames_per_batch = 64
+    for table in embed_split(embed, make_mesh(), Shades(), rows, config):
+        np.testing.assert_allclose(table.embeddings[:, 0, 0] * 255, rows, rtol=1e-5)
+        assert table.subjects.tolist() == [f"s{row}" for row in rows]
+        assert table.views.tolist() == [f"v{row}" for row in rows]

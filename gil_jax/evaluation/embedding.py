@@ -39,17 +39,16 @@ def embed_split(embed, mesh, source, rows: np.ndarray, config):
     """
     table = source.table
     plan = plan_eval_batches(table.lengths[rows], config.frames_per_batch, mesh.shape["data"], config.length_buckets)
-    plan = [(rows[picked], n, length) for picked, n, length in plan]
+    batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
     results = None
-    batches = eval_batches(source, plan, lambda n: local_rows(mesh, n))
     with tqdm(total=len(rows), desc="embed", unit="seq", disable=jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             outputs = embed(*to_devices(mesh, n, (batch.silhouettes, batch.frame_mask)))
             outputs = [np.asarray(x)[: len(picked)] for x in outputs]
             if results is None:
-                results = [np.zeros((len(table.lengths), *x.shape[1:]), np.float32) for x in outputs]
+                results = [np.zeros((len(rows), *x.shape[1:]), np.float32) for x in outputs]
             for result, output in zip(results, outputs, strict=True):
                 result[picked] = output
             bar.update(len(picked))
     labels = (table.subjects[rows], table.conditions[rows], table.views[rows])
-    return [EmbeddingTable(result[rows], *labels) for result in results]
+    return [EmbeddingTable(result, *labels) for result in results]
