@@ -1,6 +1,6 @@
 """Time and memory of the pairwise losses, beside versions that build every triplet.
 
-    python benchmarks/losses.py --plot=docs/images/loss_cost.png
+    python -m benchmarks.losses --plot=docs/images/loss_cost.png
 
 Weighted triplet and pair softplus (inner products, T = 0.1) together, value and gradient, float32, on embeddings
 [n, 64, 256]. "jnp" and "torch" list every (anchor, positive, negative) and take all parts at once, as a straightforward
@@ -147,7 +147,7 @@ def compare(sizes, parts: int, features: int, rounds: int) -> list[dict]:
                     continue
                 calls = 5 if version == "ours" else 1
                 spec = json.dumps([version, subjects, sequences, parts, features, calls])
-                command = [sys.executable, __file__, f"--measure={spec}"]
+                command = [sys.executable, "-m", "benchmarks.losses", f"--measure={spec}"]
                 result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
                 best = row[version] or result
                 row[version] = result | {key: min(best[key], result[key]) for key in ("seconds", "peak")}

@@ -7,8 +7,8 @@ WEIGHTED_TRIPLET = PLAIN_TRIPLET | {"weighted": True}
 PAIR_SOFTPLUS = {
     "weight": 1.0,
     "schedule": (),  # ((step, weight), ...): the weight from those steps on
-    "temperature": 0.1,
-    "similarity": "cosine",  # or "dot", "distance"
+    "temperature": 0.2,  # of distances: as wide as the margin of the hinge
+    "similarity": "distance",  # or "cosine", "dot"
     "filter_from_step": -1,  # first step of the filtered form; -1: never
     "doubt": 0.5,  # weight of a triplet that the filter's part gets wrong
 }
@@ -19,7 +19,7 @@ RECIPES = {
     "triplet": {"triplet": PLAIN_TRIPLET},
     # The paper's margin form, sample level: the weighted triplet loss, as the released CASIA-B configuration has it.
     "l_m": {"triplet": WEIGHTED_TRIPLET},
-    # The paper's soft form, sample level. On cosines (ours): no network's embeddings are too long for it.
+    # The paper's soft form, sample level. On distances (ours): its slope does not depend on how long embeddings are.
     "l_s": {"pair_softplus": PAIR_SOFTPLUS},
     # Sample and class level together. The class level is our reading of the paper: nothing of it was released.
     "gil": {"triplet": WEIGHTED_TRIPLET, "pair_softplus": PAIR_SOFTPLUS, "class_uniformity": CLASS_UNIFORMITY},
@@ -27,7 +27,7 @@ RECIPES = {
     # A network without a classifier takes it with --config.loss.cross_entropy.weight=0.
     "as_released": {
         "triplet": WEIGHTED_TRIPLET,
-        "pair_softplus": PAIR_SOFTPLUS | {"similarity": "dot", "filter_from_step": 50_000},
+        "pair_softplus": PAIR_SOFTPLUS | {"similarity": "dot", "temperature": 0.1, "filter_from_step": 50_000},
         "cross_entropy": CROSS_ENTROPY | {"smoothing": 0.1},
     },
 }

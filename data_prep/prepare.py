@@ -27,7 +27,7 @@ def prepare_synthetic(settings: dict, data_dir: str, height: int) -> str:
     folder = home / "synthetic_walkers" / key
     if not any((folder / "synthetic" / str(height)).glob("*/dataset_info.json")):
         # A process of its own: its workers do not start from the caller's main module, nor beside jax's threads.
-        arguments = [json.dumps(settings), str(folder), str(height)]
+        arguments = [json.dumps(settings), str(folder), str(height), str(os.getpid())]
         subprocess.run([sys.executable, "-m", "data_prep.prepare", *arguments], cwd=ROOT, check=True)
     return str(folder)
 
@@ -36,9 +36,9 @@ def _config(settings: dict) -> SyntheticConfig:
     return SyntheticConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in settings.items()})
 
 
-def main(settings: str, folder: str, height: str) -> None:
-    """Write the walkers and build the records, for as long as the process that asked for them lives."""
-    end_with_parent()
+def main(settings: str, folder: str, height: str, parent: str) -> None:
+    """Write the walkers and build the records, for as long as the process `parent` lives that asked for them."""
+    end_with_parent(int(parent))
     write_walkers(_config(json.loads(settings)), Path(folder) / "raw")
     build_dataset("synthetic", Path(folder) / "raw", folder, int(height))
 

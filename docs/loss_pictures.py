@@ -1,7 +1,7 @@
 """The pictures of docs/loss.md.
 
-    python docs/loss_pictures.py curves
-    python docs/loss_pictures.py embeddings --workdirs=runs/triplet,runs/gil
+    python -m docs.loss_pictures curves
+    python -m docs.loss_pictures embeddings --workdirs=runs/triplet,runs/gil
 
 `curves` writes loss_weights.png and loss_slopes.png. `embeddings` writes loss_embeddings.png: the test people's
 sequences under networks that were trained alike but for the loss, one workdir each.

@@ -5,9 +5,9 @@ import threading
 import time
 
 
-def end_with_parent() -> None:
-    """Watch the parent from a thread and end this process when it is gone, so that nothing outlives a killed run."""
-    threading.Thread(target=_watch, args=(os.getppid(),), daemon=True).start()
+def end_with_parent(parent: int) -> None:
+    """End this process when `parent`, the process id that started it, is gone: nothing outlives a killed run."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def _watch(parent: int) -> None:

@@ -1,11 +1,18 @@
 """Training and evaluation batches: who is drawn, which frames, and that workers change nothing."""
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gil_jax.data.loader import eval_batches, plan_eval_batches, train_batches
 from gil_jax.data.sampler import draw_sequences
 from gil_jax.data.transforms import cut_columns, sample_frames
+
+ROOT = Path(__file__).parent.parent
 
 
 class Walks:
@@ -149,3 +156,22 @@ def test_evaluation_sees_every_frame_once(divisor):
 
 def test_nothing_to_evaluate():
     assert plan_eval_batches(np.zeros(0, int), 100, 8, 4) == []
+
+
+def test_workers_end_when_the_run_is_killed():
+    """The reading processes go with the process that started them, even where it had no chance to end them."""
+    script = (
+        "import tests.test_batches as t, multiprocessing as m, absl.flags as f, time; f.FLAGS.mark_as_parsed()\n"
+        "if __name__ == '__main__':\n"
+        "    batches = t.train_batches(t.Walks(t.LENGTHS), t.ROWS, t.DATA | {'workers': 2}, 5, 0, 9, slice(0, 6))\n"
+        "    next(batches); print(*[child.pid for child in m.active_children()], flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    children = [int(number) for number in process.stdout.readline().split()]
+    assert len(children) == 2
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and any(Path(f"/proc/{child}/cmdline").exists() for child in children):
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{child}/cmdline").exists() for child in children)

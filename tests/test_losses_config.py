@@ -30,7 +30,7 @@ def terms(output):
     values = {
         "plain": weighted_triplet(embeddings, LABELS, weighted=False)[0],
         "weighted": weighted_triplet(embeddings, LABELS)[0],
-        "cosine": pair_softplus(embeddings, LABELS, similarity="cosine")[0],
+        "distance": pair_softplus(embeddings, LABELS, temperature=0.2, similarity="distance")[0],
         "dot": pair_softplus(embeddings, LABELS)[0],
         "uniformity": class_uniformity(embeddings, LABELS)[0],
         "cross_entropy": cross_entropy(output.logits, LABELS, 1.0, 0.1),
@@ -46,8 +46,8 @@ def test_recipes_are_the_sums_they_say(output, terms):
     sums = {
         "triplet": v["plain"],
         "l_m": v["weighted"],
-        "l_s": v["cosine"],
-        "gil": v["weighted"] + v["cosine"] + 0.1 * v["uniformity"],
+        "l_s": v["distance"],
+        "gil": v["weighted"] + v["distance"] + 0.1 * v["uniformity"],
         "as_released": v["weighted"] + v["dot"] + v["cross_entropy"],
     }
     assert set(sums) == set(RECIPES)
@@ -63,13 +63,13 @@ def test_a_schedule_changes_a_weight_at_its_steps(output, terms):
     v, loss_fn = terms, jax.jit(make_loss(config))
     for step, triplet, softplus in ((0, 1.0, 0.0), (9, 1.0, 0.0), (10, 0.5, 0.0), (19, 0.5, 0.0), (20, 0.0, 2.0)):
         loss, metrics = loss_fn(output, LABELS, jnp.int32(step), jax.random.key(0))
-        expected = triplet * v["weighted"] + softplus * v["cosine"] + 0.1 * v["uniformity"]
+        expected = triplet * v["weighted"] + softplus * v["distance"] + 0.1 * v["uniformity"]
         assert float(loss) == pytest.approx(expected, rel=1e-5), step
         assert float(metrics["triplet"]) == pytest.approx(v["weighted"], rel=1e-5)
 
 
 def test_the_filter_comes_on_at_its_step_and_draws_a_part_from_the_key(output, terms):
-    config = {"pair_softplus": {"similarity": "dot", "filter_from_step": 7}}
+    config = {"pair_softplus": {"similarity": "dot", "temperature": 0.1, "filter_from_step": 7}}
     loss_fn = jax.jit(make_loss(config))
     losses = np.array([loss_fn(output, LABELS, jnp.int32(7), jax.random.key(key))[0] for key in range(30)])
     drawn = np.argmin(np.abs(terms["filtered"] - losses[:, None]), 1)
@@ -93,8 +93,8 @@ def test_metrics_say_what_the_features_look_like(output):
     }
     for name, value in expected.items():
         assert float(metrics[name]) == pytest.approx(value, rel=1e-4), name
-    products = np.einsum("ipd,jpd->pij", unit, unit)
-    wrong = products[:, :, None, :] > products[:, :, :, None]  # part, anchor, positive, negative
+    distance = np.moveaxis(distance, 2, 0)
+    wrong = distance[:, :, None, :] < distance[:, :, :, None]  # part, anchor, positive, negative
     triplets = same[:, :, None] & ~same[:, None, :]
     assert float(metrics["pair_softplus/wrong_share"]) == pytest.approx(wrong[:, triplets].mean(), rel=1e-4)
     assert all(value.shape == () and value.dtype == jnp.float32 for value in metrics.values())

@@ -1,5 +1,6 @@
 """Batches for training and evaluation, decoded by Grain ahead of their use."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 
@@ -90,7 +91,7 @@ def _prefetched(make, numbers: range, workers: int) -> Iterator[Batch]:
     batches = grain.MapDataset.range(numbers.start, numbers.stop).map(make).to_iter_dataset(options)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+        batches = batches.mp_prefetch(options, worker_init_fn=partial(_start_worker, os.getpid()))
     iterator = iter(batches)
     try:
         # A copy, so that no array of a device keeps a worker's shared memory alive.
@@ -99,6 +100,6 @@ def _prefetched(make, numbers: range, workers: int) -> Iterator[Batch]:
         iterator.close()  # ends the processes and gives their shared memory back
 
 
-def _start_worker(index: int, count: int) -> None:
+def _start_worker(parent: int, index: int, count: int) -> None:
     del index, count
-    end_with_parent()
+    end_with_parent(parent)

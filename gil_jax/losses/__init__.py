@@ -67,8 +67,8 @@ class Triplet(Term):
 class PairSoftplus(Term):
     """Fields of `pair_softplus`. filter_from_step: first step of the filtered form, a part drawn a step; -1: never."""
 
-    temperature: float = 0.1
-    similarity: str = "cosine"
+    temperature: float = 0.2
+    similarity: str = "distance"
     filter_from_step: int = -1
     doubt: float = 0.5
 
