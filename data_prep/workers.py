@@ -49,7 +49,10 @@ class Workers:
             return
         # A fork would copy the threads of whoever calls (JAX has many); spawned processes start clean.
         self._pool = self._pool or ProcessPoolExecutor(
-            self.processes, mp_context=get_context("spawn"), initializer=_start, initargs=self._arguments
+            self.processes,
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(os.getpid(), *self._arguments),
         )
         jobs.reverse()
         running: set[Future] = set()
@@ -70,10 +73,10 @@ class Workers:
 _archives: Archives | None = None
 
 
-def _start(*arguments) -> None:
+def _start(owner: int, *arguments) -> None:
     global _archives
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us: the owner decides
-    end_with_parent()
+    end_with_parent(owner)
     cv2.setNumThreads(1)
     _archives = Archives(*arguments)
 

@@ -72,7 +72,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         in_shardings=(layout, over_batch(mesh)),
         out_shardings=(layout, replicated(mesh)),
         donate_argnums=0,
-    ).lower(shapes, _batch_shapes(config))  # what does not fit fails here, before anything is written
+    ).lower(shapes, _batch_shapes(config, mesh))  # what does not fit fails here, before anything is written
     if jax.process_index() == 0:
         open_workdir(workdir, config, data.source.fingerprint, data.split)
     manager = open_checkpoints(workdir, config.train.keep_checkpoints)
@@ -238,13 +238,11 @@ def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callabl
     return evaluate_state
 
 
-def _batch_shapes(config) -> Batch:
+def _batch_shapes(config, mesh) -> Batch:
     n, s, h = _batch_size(config), config.data.frames, config.data.height
-    return Batch(
-        jax.ShapeDtypeStruct((n, s, h, cut_columns(np.empty((0, h, h))).shape[-1]), jnp.uint8),
-        jax.ShapeDtypeStruct((n, s), jnp.bool_),
-        jax.ShapeDtypeStruct((n,), jnp.int32),
-    )
+    w = cut_columns(np.empty((0, h, h))).shape[-1]
+    kinds = Batch(((n, s, h, w), jnp.uint8), ((n, s), jnp.bool_), ((n,), jnp.int32))
+    return Batch(*(jax.ShapeDtypeStruct(*kind, sharding=over_batch(mesh)) for kind in kinds))
 
 
 def _batch_size(config) -> int:
