@@ -29,7 +29,7 @@ def main(_) -> None:
     if _STEP.value is not None and _MODE.value != "eval":
         raise app.UsageError("--step goes with --mode=eval; training goes on from the latest checkpoint")
     if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # orbax tells every file that it renames
+        logging.set_verbosity(logging.ERROR)  # orbax tells every file that it renames, and warns of what we mean
     if _DISTRIBUTED.value:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
