@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from gil_jax.checkpoint import open_checkpoints, restore_network, save
+from gil_jax.data.transforms import cut_width
 from gil_jax.models import MODELS
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
 from gil_jax.train_state import TrainState, count_parameters, make_network
@@ -90,7 +91,7 @@ def _describe(paths: list[str], frames: int) -> None:
         config = _load_config(path)
         network = make_network(config.model)
         params, batch_stats = jax.eval_shape(network.init, 0)
-        height, width = config.data.height, config.data.height * 11 // 16
+        height, width = config.data.height, cut_width(config.data.height)
         sequence = jax.ShapeDtypeStruct((1, frames, height, width), jnp.uint8)
         lowered = jax.jit(network.embed).lower(
             params, batch_stats, sequence, jax.ShapeDtypeStruct((1, frames), jnp.bool_)

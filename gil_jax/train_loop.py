@@ -23,7 +23,7 @@ from gil_jax.data.check import check_table
 from gil_jax.data.loader import train_batches
 from gil_jax.data.protocols import Protocol, Split, load_protocol, load_split
 from gil_jax.data.source import SilhouetteSource, find_dataset
-from gil_jax.data.transforms import cut_columns
+from gil_jax.data.transforms import cut_width
 from gil_jax.evaluation.embedding import embed_split, make_embed
 from gil_jax.evaluation.report import evaluate_table, format_report
 from gil_jax.losses import make_loss
@@ -240,8 +240,7 @@ def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callabl
 
 def _batch_shapes(config, mesh) -> Batch:
     n, s, h = _batch_size(config), config.data.frames, config.data.height
-    w = cut_columns(np.empty((0, h, h))).shape[-1]
-    kinds = Batch(((n, s, h, w), jnp.uint8), ((n, s), jnp.bool_), ((n,), jnp.int32))
+    kinds = Batch(((n, s, h, cut_width(h)), jnp.uint8), ((n, s), jnp.bool_), ((n,), jnp.int32))
     return Batch(*(jax.ShapeDtypeStruct(*kind, sharding=over_batch(mesh)) for kind in kinds))
 
 

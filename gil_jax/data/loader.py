@@ -8,7 +8,7 @@ import grain
 import numpy as np
 
 from gil_jax.data.sampler import draw_sequences
-from gil_jax.data.transforms import cut_columns, sample_frames
+from gil_jax.data.transforms import cut_columns, cut_width, sample_frames
 from gil_jax.processes import end_with_parent
 from gil_jax.types import Batch
 
@@ -30,13 +30,14 @@ def _train_batch(source, rows_of_subject, config, seed, slots, step) -> Batch:
     rows, labels = draw_sequences(
         rows_of_subject, config["subjects_per_batch"], config["sequences_per_subject"], seed, step
     )
-    silhouettes = []
-    for slot in range(slots.start, slots.stop):
+    mine = range(slots.start, slots.stop)
+    height = source.height
+    silhouettes = np.empty((len(mine), config["frames"], height, cut_width(height)), np.uint8)
+    for place, slot in enumerate(mine):
         sequence = source[int(rows[slot])]
         rng = np.random.default_rng([seed, step, slot])
         picked = sample_frames(rng, len(sequence), config["frames"], config["order"], config["skip"])
-        silhouettes.append(cut_columns(sequence[picked]))
-    silhouettes = np.stack(silhouettes)
+        silhouettes[place] = cut_columns(sequence[picked])
     return Batch(silhouettes, np.ones(silhouettes.shape[:2], bool), labels[slots])
 
 

@@ -5,9 +5,14 @@ import numpy as np
 
 def cut_columns(silhouettes: np.ndarray) -> np.ndarray:
     """Cut the empty sides off aligned frames: [..., h, h] -> [..., h, w] with 64x44 or 128x88 (w = 11/16 h)."""
-    height = silhouettes.shape[-1]
-    side = height * 5 // 32
-    return silhouettes[..., side : height - side]
+    width = cut_width(silhouettes.shape[-1])
+    side = (silhouettes.shape[-1] - width) // 2
+    return silhouettes[..., side : side + width]
+
+
+def cut_width(height: int) -> int:
+    """The columns that `cut_columns` leaves: 44 of 64, 88 of 128."""
+    return height - 2 * (height * 5 // 32)
 
 
 def sample_frames(rng: np.random.Generator, length: int, frames: int, order: str, skip: int = 0) -> np.ndarray:
