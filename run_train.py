@@ -12,6 +12,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from gil_jax.processes import keep_memory
+from gil_jax.sharding import use_all_cores
 from gil_jax.train_loop import evaluate, train_and_evaluate
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file of configs/, its recipe behind a colon.")
@@ -30,13 +32,17 @@ def main(_) -> None:
         raise app.UsageError("--step goes with --mode=eval; training goes on from the latest checkpoint")
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.ERROR)  # orbax tells every file that it renames, and warns of what we mean
+    config = _CONFIG.value
+    keep_memory()
     if _DISTRIBUTED.value:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
-    if _MODE.value == "eval":
-        evaluate(_CONFIG.value, _WORKDIR.value, _STEP.value)
     else:
-        train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+        use_all_cores(config.data.subjects_per_batch * config.data.sequences_per_subject, config.sharding.model_devices)
+    if _MODE.value == "eval":
+        evaluate(config, _WORKDIR.value, _STEP.value)
+    else:
+        train_and_evaluate(config, _WORKDIR.value)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from gil_jax.processes import available_cores
+
 HEIGHT, WIDTH = 240, 320
 FRAMES_PER_SECOND = 25
 KINDS = ("nm", "bg", "cl")  # normal walking, with a bag, in a coat
@@ -643,8 +645,7 @@ def write_walkers(
 
 def _run(jobs: list[tuple], processes: int | None):
     """Results of _write_walk in the order of the jobs. New processes are spawned: a fork would copy JAX's threads."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processes = min(processes or cores, len(jobs))
+    processes = min(processes or available_cores(), len(jobs))
     if processes <= 1:
         yield from (_write_walk(*job) for job in jobs)
         return

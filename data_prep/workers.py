@@ -11,7 +11,7 @@ from typing import TypeVar
 import cv2
 
 from data_prep.archives import Archives
-from gil_jax.processes import end_with_parent
+from gil_jax.processes import available_cores, end_with_parent
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 
@@ -27,7 +27,7 @@ class Workers:
     """
 
     def __init__(self, processes: int | None, passwords: tuple[bytes, ...] = (), scratch: str | None = None):
-        self.processes = processes or len(os.sched_getaffinity(0))
+        self.processes = processes or available_cores()
         self._arguments = (passwords, scratch)
 
     def __enter__(self) -> "Workers":

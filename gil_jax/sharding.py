@@ -1,8 +1,28 @@
 """One mesh and three layouts: the only file that says where an array lives."""
 
+import os
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from gil_jax.processes import available_cores
+from gil_jax.types import Batch
+
+
+def use_all_cores(rows: int, model_devices: int = 1) -> None:
+    """On a CPU, make every core that this process may use a device; before the first array. GPU and TPU: no change.
+
+    XLA works on many of its convolutions with one core only, so a device that is all cores leaves most of them idle.
+    rows: of the global batch, which the devices share evenly: there are as many of them as divide it. A number that
+    the environment names (XLA_FLAGS, JAX_NUM_CPU_DEVICES) stays.
+    """
+    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if asked or "JAX_NUM_CPU_DEVICES" in os.environ:
+        return
+    most = max(available_cores() // max(model_devices, 1), 1)
+    shared_by = max(number for number in range(1, most + 1) if rows % number == 0)
+    jax.config.update("jax_num_cpu_devices", shared_by * model_devices)
 
 
 def make_mesh(model_devices: int = 1) -> Mesh:
@@ -24,6 +44,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The first axis is cut over "data"."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def of_batch(mesh: Mesh) -> Batch:
+    """The layout of a training batch: labels are whole, so that no device waits for another's before its network."""
+    return Batch(over_batch(mesh), over_batch(mesh), replicated(mesh))
 
 
 def of_state(mesh: Mesh, state):

@@ -29,7 +29,7 @@ from gil_jax.evaluation.report import evaluate_table, format_report
 from gil_jax.losses import make_loss
 from gil_jax.metrics_log import MetricsLog
 from gil_jax.optim import make_optimizer, make_schedule
-from gil_jax.sharding import local_rows, make_mesh, of_state, over_batch, replicated, to_devices
+from gil_jax.sharding import local_rows, make_mesh, of_batch, of_state, replicated, to_devices
 from gil_jax.train_state import TrainState, count_parameters, make_network
 from gil_jax.train_step import make_train_step
 from gil_jax.types import Batch
@@ -69,7 +69,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
     layout = of_state(mesh, shapes)
     traced = jax.jit(
         step_fn,
-        in_shardings=(layout, over_batch(mesh)),
+        in_shardings=(layout, of_batch(mesh)),
         out_shardings=(layout, replicated(mesh)),
         donate_argnums=0,
     ).lower(shapes, _batch_shapes(config, mesh))  # what does not fit fails here, before anything is written
@@ -210,7 +210,12 @@ def _device_batches(config, data: Data, mesh, start: int) -> Iterator:
     batches = train_batches(
         data.source, data.rows_of_subject, config.data, config.seed, start, config.train.steps, local_rows(mesh, rows)
     )
-    return (to_devices(mesh, rows, batch) for batch in batches)
+
+    def to_batch(silhouettes, frame_mask, labels) -> Batch:
+        labels = jax.make_array_from_process_local_data(replicated(mesh), labels)
+        return Batch(*to_devices(mesh, rows, (silhouettes, frame_mask)), labels)
+
+    return (to_batch(*batch) for batch in batches)
 
 
 def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callable[[TrainState], dict]:
@@ -241,7 +246,7 @@ def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callabl
 def _batch_shapes(config, mesh) -> Batch:
     n, s, h = _batch_size(config), config.data.frames, config.data.height
     kinds = Batch(((n, s, h, cut_width(h)), jnp.uint8), ((n, s), jnp.bool_), ((n,), jnp.int32))
-    return Batch(*(jax.ShapeDtypeStruct(*kind, sharding=over_batch(mesh)) for kind in kinds))
+    return Batch(*(jax.ShapeDtypeStruct(*kind, sharding=cut) for kind, cut in zip(kinds, of_batch(mesh), strict=True)))
 
 
 def _batch_size(config) -> int:

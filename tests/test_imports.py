@@ -24,7 +24,7 @@ ALLOWED = {
         "gil_jax.processes",
         "gil_jax.types",
     },
-    "gil_jax/sharding.py": {"jax", "numpy"},
+    "gil_jax/sharding.py": {"jax", "numpy", "gil_jax.processes", "gil_jax.types"},
     "gil_jax/optim.py": {"jax", "optax"},
     "gil_jax/train_state.py": {"jax", "flax", "gil_jax.models"},
     "gil_jax/train_step.py": {"jax", "optax", "gil_jax.train_state", "gil_jax.types"},

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from gil_jax import sharding
 from gil_jax.checkpoint import open_checkpoints, restore_network
 from gil_jax.train_loop import evaluate, open_data, train_and_evaluate
 
@@ -321,3 +322,23 @@ def test_the_split_tests_nobody_it_trains(tiny_config):
     subjects = data.source.table.subjects
     for subject, rows in zip(data.split.train, data.rows_of_subject, strict=True):
         assert set(subjects[rows]) == {subject}
+
+
+@pytest.mark.parametrize(
+    ("cores", "rows", "model_devices", "devices"),
+    [(4, 32, 1, 4), (4, 6, 1, 3), (16, 21, 1, 7), (6, 32, 2, 4), (1, 5, 2, 2)],
+)
+def test_every_core_that_fits_the_batch_is_a_device(cores, rows, model_devices, devices, monkeypatch):
+    updates = {}
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES", raising=False)
+    monkeypatch.setattr(sharding, "available_cores", lambda: cores)
+    monkeypatch.setattr(sharding.jax.config, "update", updates.__setitem__)
+    sharding.use_all_cores(rows, model_devices)
+    assert updates == {"jax_num_cpu_devices": devices}
+
+
+def test_a_number_of_devices_that_the_environment_names_stays(monkeypatch):
+    monkeypatch.setattr(sharding.jax.config, "update", lambda *_: pytest.fail("changed"))
+    assert "device_count=8" in os.environ["XLA_FLAGS"]
+    sharding.use_all_cores(32)

@@ -19,8 +19,8 @@ def train_batches(
     """The batches of the steps start .. stop - 1, each a pure function of (seed, step, slot).
 
     source[i] -> uint8 [s, h, h]; rows_of_subject: for every class its rows of the source; config: `config.data`;
-    slots: the rows of the global batch (subjects * sequences of them) that this process loads. The number of
-    workers and processes changes nothing but the speed.
+    slots: the rows of the global batch (subjects * sequences of them) that this process loads; the labels are those
+    of the whole batch. The number of workers and processes changes nothing but the speed.
     """
     make = partial(_train_batch, source, rows_of_subject, dict(config), seed, slots)
     return _prefetched(make, range(start, stop), config["workers"])
@@ -38,7 +38,7 @@ def _train_batch(source, rows_of_subject, config, seed, slots, step) -> Batch:
         rng = np.random.default_rng([seed, step, slot])
         picked = sample_frames(rng, len(sequence), config["frames"], config["order"], config["skip"])
         silhouettes[place] = cut_columns(sequence[picked])
-    return Batch(silhouettes, np.ones(silhouettes.shape[:2], bool), labels[slots])
+    return Batch(silhouettes, np.ones(silhouettes.shape[:2], bool), labels)
 
 
 def plan_eval_batches(lengths: np.ndarray, frames_per_batch: int, divisor: int, buckets: int) -> list:

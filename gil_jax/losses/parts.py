@@ -68,7 +68,7 @@ def _work_through(part_loss: Callable, embeddings, labels, given, devices: int):
 
 def _on_all_devices(part_loss, embeddings, labels, given):
     mesh = jax.typeof(embeddings).sharding.mesh
-    devices = dict(zip(mesh.axis_names, mesh.axis_sizes, strict=True)).get(AXIS, 1)
+    devices = mesh.shape.get(AXIS, 1)
     parts = embeddings.shape[1]
     filling = ((0, 0), (0, -parts % (devices * parts_at_once())), (0, 0))
     embeddings = jnp.pad(embeddings, filling, constant_values=1.0)  # cosines of 1: the least one stays

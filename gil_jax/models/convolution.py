@@ -8,6 +8,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 GROUP_BYTES = 2**21  # of frames that are worked on at a time: they should stay in the cache of a core
 
@@ -73,7 +74,7 @@ def _backward(saved, gradient):
         frames,
         kernel,
         gradient,
-        cpu=_kernel_gradient_by_groups,
+        cpu=_kernel_gradient,
         default=lambda x, k, g: jax.vjp(partial(_xla_convolve, x), k)[1](g)[0],
     )
     return frames_gradient, kernel_gradient
@@ -82,11 +83,26 @@ def _backward(saved, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
+def _kernel_gradient(frames, kernel, gradient):
+    """Where the sequences are cut over devices, each works through its own; the sums are exchanged once."""
+    mesh = jax.typeof(frames).sharding.mesh
+    if mesh.shape.get("data", 1) == 1:
+        return _kernel_gradient_by_groups(frames, kernel, gradient)
+
+    def of_device(frames, kernel, gradient):
+        return jax.lax.psum(_kernel_gradient_by_groups(frames, kernel, gradient), "data")
+
+    whole, cut = PartitionSpec(), PartitionSpec("data")
+    return jax.shard_map(of_device, mesh=mesh, in_specs=(cut, whole, cut), out_specs=whole, check_vma=False)(
+        frames, kernel, gradient
+    )
+
+
 def _kernel_gradient_by_groups(frames, kernel, gradient):
     """The gradient of a kernel is a convolution too: of the frames, whose channels are its batch, with the gradient as
     its kernel; the sequences are its channels. XLA is quick at it where a group of rows at a time fits the cache.
 
-    The loop runs over frames and rows, never over the sequences: that axis may be cut over devices. Adds in float32.
+    Adds in float32.
     """
     n, s, h, w, c = frames.shape
     time, height, width, _, out = kernel.shape
