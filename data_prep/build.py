@@ -32,6 +32,7 @@ from data_prep.info import Report, lines_of, metadata_of, read_report, report_pa
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import VERSION, digest, serialize, shard_name, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
+from gil_jax.data.source import data_home
 
 DATASETS = {
     "casia_b": "CASIA-B (Yu, Tan and Tan, ICPR 2006): 124 people, 11 views, walking, with a bag, in a coat.",
@@ -83,7 +84,7 @@ def build_dataset(
     """
     name = name or dataset
     _check_arguments(dataset, name, height, on_error)
-    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    home = data_home(data_dir)
     final = home / name / str(height) / VERSION
     began = time.perf_counter()
     with (

@@ -26,8 +26,8 @@ from data_prep.frames import HEIGHTS, read_aligned
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
-from gil_jax.data.check import SHORT, check_published, check_table, sequence_names, some
-from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
+from gil_jax.data.check import SHORT, check_published, check_table, sequence_names
+from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split, some
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
 
 _BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_prep.build import build_dataset
 from data_prep.synthetic import SyntheticConfig, fingerprint, write_walkers
+from gil_jax.data.source import data_home
 from gil_jax.processes import end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,7 +24,7 @@ def prepare_synthetic(settings: dict, data_dir: str, height: int) -> str:
     """
     wanted = _config(settings)
     key = hashlib.sha256(json.dumps([asdict(wanted), fingerprint(wanted)]).encode()).hexdigest()[:12]
-    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser().resolve()
+    home = data_home(data_dir).resolve()
     folder = home / "synthetic_walkers" / key
     if not any((folder / "synthetic" / str(height)).glob("*/dataset_info.json")):
         # A process of its own: its workers do not start from the caller's main module, nor beside jax's threads.

@@ -1,12 +1,11 @@
 """What labels and lengths alone tell about a data set: who is missing, who can't be trained, who can't be found."""
 
 from collections import Counter
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from gil_jax.data.protocols import Protocol, Split, gallery_and_probes
+from gil_jax.data.protocols import Protocol, Split, gallery_and_probes, some
 from gil_jax.data.source import SequenceTable
 
 SHORT = 5  # frames; a sequence with fewer is worth a warning
@@ -84,12 +83,6 @@ def sequence_names(table: SequenceTable) -> list[str]:
     """subject/condition/view of every sequence."""
     columns = (table.subjects.tolist(), table.conditions.tolist(), table.views.tolist())
     return ["/".join(labels) for labels in zip(*columns, strict=True)]
-
-
-def some(names: Iterable[str], most: int = 8) -> str:
-    """A few of many names."""
-    names = list(map(str, names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _where(names: list[str], mask: np.ndarray) -> list[str]:

@@ -6,7 +6,7 @@ Takemura et al., IPSJ CVA 2018 (OU-MVLP).
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +119,10 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
         raise ValueError(f'{spec}: a split is {{"train": ["001", ...], "test": ["075", ...]}}, lists of subject names')
     both = sorted(set(train) & set(test))
     if both:
-        raise ValueError(f"{spec}: subjects in train and in test: {_some(both)}. Take them out of one of the two")
+        raise ValueError(f"{spec}: subjects in train and in test: {some(both)}. Take them out of one of the two")
     absent = sorted((set(train) | set(test)) - set(present))
     if absent:
-        raise ValueError(f"{spec}: subjects that the data do not hold: {_some(absent)}. The data hold {_some(present)}")
+        raise ValueError(f"{spec}: subjects that the data do not hold: {some(absent)}. The data hold {some(present)}")
     return Split(Path(spec).stem, tuple(sorted(set(train))), tuple(sorted(set(test))))
 
 
@@ -146,10 +146,11 @@ def _read_json(path: str, otherwise: str) -> dict:
     return content
 
 
+def some(names: Iterable[str], most: int = 8) -> str:
+    """A few of many names."""
+    names = list(map(str, names))
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def _is_names(value, empty: bool = False) -> bool:
     return isinstance(value, list) and (empty or value) and all(isinstance(name, str) for name in value)
-
-
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -32,12 +32,17 @@ class _Shard:
     examples_in_shard: int
 
 
+def data_home(data_dir: str) -> Path:
+    """Where data sets are kept: data_dir, or if it is empty $TFDS_DATA_DIR, or ~/tensorflow_datasets."""
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
 def find_dataset(data_dir: str, name: str, height: int) -> Path:
     """The folder of a built data set; data_dir: empty for $TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Takes the highest version. Raises FileNotFoundError that says how to build it.
     """
-    home = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    home = data_home(data_dir)
     built = [path.parent for path in (home / name / str(height)).glob("*/dataset_info.json")]
     built = [path for path in built if all(part.isdecimal() for part in path.name.split("."))]
     if built:

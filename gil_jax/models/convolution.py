@@ -21,35 +21,38 @@ def convolve(frames, kernel, *, strips: int = 1):
     alone with the same kernel. Returns [n, s, h, w, out] in the dtype of the frames, in which it is computed.
     """
     n, s, h, w, c = frames.shape
-    if kernel.ndim == 4:  # strips and frames are alike: images that know nothing of each other
-        return _convolve(frames.reshape(n, s * strips, h // strips, w, c), kernel[None]).reshape(n, s, h, w, -1)
-    if strips == 1:
-        return _convolve(frames, kernel)
-    pieces = frames.reshape(n, s, strips, h // strips, w, c).swapaxes(1, 2)
-    pieces = _convolve(pieces.reshape(n * strips, s, h // strips, w, c), kernel)
-    return pieces.reshape(n, strips, s, h // strips, w, -1).swapaxes(1, 2).reshape(n, s, h, w, -1)
+    kernel = kernel if kernel.ndim == 5 else kernel[None]
+    return _convolve(frames.reshape(n, s, strips, h // strips, w, c), kernel).reshape(n, s, h, w, -1)
+
+
+def _in_two_dimensions(frames, kernel):
+    """frames [n, s, strips, h, w, c], kernel [height, width, c, out]: strips and frames are a batch of images."""
+    images = jax.lax.conv_general_dilated(
+        frames.reshape(-1, *frames.shape[3:]), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return images.reshape(*frames.shape[:-1], -1)
 
 
 def _xla_convolve(frames, kernel):
-    n, s, h, w, c = frames.shape
+    n, s, strips, h, w, c = frames.shape
     kernel = kernel.astype(frames.dtype)
-    if kernel.shape[0] == 1:  # the frames are more rows of the batch
-        images = jax.lax.conv_general_dilated(
-            frames.reshape(n * s, h, w, c), kernel[0], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return images.reshape(n, s, h, w, -1)
-    return jax.lax.conv_general_dilated(
-        frames, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
+    if kernel.shape[0] == 1:
+        return _in_two_dimensions(frames, kernel[0])
+    films = frames.swapaxes(1, 2).reshape(n * strips, s, h, w, c)
+    films = jax.lax.conv_general_dilated(
+        films, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
     )
+    return films.reshape(n, strips, s, h, w, -1).swapaxes(1, 2)
 
 
 def _taps_as_channels(frames, kernel):
     """The neighbours in time as more channels of a 2-D convolution: on the CPU twice as fast as XLA's 3-D one."""
     time, height, width, c, out = kernel.shape
-    padded = jnp.pad(frames, [(0, 0), (time // 2, time // 2), (0, 0), (0, 0), (0, 0)])
-    images = jnp.concatenate([padded[:, t : t + frames.shape[1]] for t in range(time)], axis=-1)
-    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(1, height, width, time * c, out)
-    return _xla_convolve(images, kernel)
+    padded = jnp.pad(frames, [(0, 0), (time // 2, time // 2), *[(0, 0)] * 4])
+    taps = jnp.concatenate([padded[:, t : t + frames.shape[1]] for t in range(time)], axis=-1)
+    return _in_two_dimensions(
+        taps, kernel.astype(frames.dtype).transpose(1, 2, 0, 3, 4).reshape(height, width, time * c, out)
+    )
 
 
 @jax.custom_vjp
@@ -104,30 +107,33 @@ def _kernel_gradient_by_groups(frames, kernel, gradient):
 
     Adds in float32.
     """
-    n, s, h, w, c = frames.shape
     time, height, width, _, out = kernel.shape
+    if time == 1:  # strips are frames of their own
+        frames, gradient = (x.reshape(x.shape[0], -1, 1, *x.shape[3:]) for x in (frames, gradient))
+    n, s, strips, h, w, c = frames.shape
     bytes_of_row = 4 * n * time * w * c
     rows = _divisor(h, GROUP_BYTES // bytes_of_row)
     images = _divisor(s, GROUP_BYTES // (bytes_of_row * h)) if rows == h and time == 1 else 1
-    padded = jnp.pad(frames, [(0, 0), *[(size // 2, size // 2) for size in (time, height)], (0, 0), (0, 0)])
+    taps = images + time - 1  # one of the two is 1: either several images, or the neighbours of one
+    padded = jnp.pad(frames, [(0, 0), (time // 2, time // 2), (0, 0), (height // 2, height // 2), (0, 0), (0, 0)])
 
     def add_group(index, total):
-        image, row = index // (h // rows) * images, index % (h // rows) * rows
-        taps = images + time - 1  # one of the two is 1: either several images, or the neighbours of one
-        block = jax.lax.dynamic_slice(padded, (0, image, row, 0, 0), (n, taps, rows + height - 1, w, c))
-        slopes = jax.lax.dynamic_slice(gradient, (0, image, row, 0, 0), (n, images, rows, w, out))
-        block = block.astype(jnp.float32).reshape(n, images, time, *block.shape[2:]).transpose(2, 5, 3, 4, 0, 1)
-        slopes = slopes.astype(jnp.float32).transpose(2, 3, 0, 1, 4)
+        image, strip, row = jnp.unravel_index(index, (s // images, strips, h // rows))
+        at = (0, image * images, strip, row * rows, 0, 0)
+        block = jax.lax.dynamic_slice(padded, at, (n, taps, 1, rows + height - 1, w, c))
+        slopes = jax.lax.dynamic_slice(gradient, at, (n, images, 1, rows, w, out))
+        block = block.astype(jnp.float32).reshape(n, images, time, rows + height - 1, w, c)
+        slopes = slopes.astype(jnp.float32).reshape(n, images, rows, w, out)
         return total + jax.lax.conv_general_dilated(
-            block.reshape(time * c, rows + height - 1, w, n * images),
-            slopes.reshape(rows, w, n * images, out),
+            block.transpose(2, 5, 3, 4, 0, 1).reshape(time * c, rows + height - 1, w, n * images),
+            slopes.transpose(2, 3, 0, 1, 4).reshape(rows, w, n * images, out),
             (1, 1),
             [(0, 0), (width // 2, width // 2)],
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
 
     start = jnp.zeros((time * c, height, width, out), jnp.float32)
-    total = jax.lax.fori_loop(0, (s // images) * (h // rows), add_group, start)
+    total = jax.lax.fori_loop(0, (s // images) * strips * (h // rows), add_group, start)
     return total.reshape(time, c, height, width, out).transpose(0, 2, 3, 1, 4).astype(kernel.dtype)
 
 
