@@ -1,94 +1,98 @@
 """How long a training step takes, beside PyTorch on the same CPU, alternating in one run.
 
-    python benchmarks/train_step.py [--networks gaitset gaitgl] [--rounds 5] [--dtype float32] [--no-torch]
+    python -m benchmarks.train_step [--networks gaitset gaitgl] [--rounds 5] [--dtype float32] [--no-torch]
 
 Prints a table in Markdown: medians of forward, forward + backward, and the full step with loss and optimiser, on 4 x 4
-sequences of 30 frames of 64x44 at the published CASIA-B widths. Without PyTorch its columns stay empty. FLOPs and
-memory are those that XLA reports of the compiled step; the peak is that of a float32 matrix product 2048 x 2048.
-On a GPU or TPU the JAX columns are measured there.
+sequences of 30 frames of 64x44 at the published CASIA-B widths. JAX runs as run_train.py does: every core is a device,
+the step has the layouts of the mesh, and freed memory stays with the process. On a CPU the latter helps PyTorch as
+much; so it is measured with this allocator and as it comes. Each is a process of its own with the threads of all
+cores, and one works at a time. Ratios are of times: less than 1 is faster than PyTorch. Without PyTorch its columns
+stay empty. On a GPU or TPU the JAX columns are measured there; PyTorch stays on the CPU.
+
+FLOP: of a step, by XLA's cost analysis of the program for a TPU before it is optimised, where every convolution and
+its gradients stand as one operation each (those of the program for the CPU are loops, whose bodies it counts once).
+Taps on the zero padding are not counted. The peak is that of a float32 matrix product 2048 x 2048. Memory: what XLA
+reports that the compiled step needs on a device (arguments, results, temporaries), times the devices.
 """
 
-import argparse
-import os
-import sys
-import time
-from pathlib import Path
+import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-THREADS = len(os.sched_getaffinity(0))
+from benchmarks.rivals import JAX, NETWORKS, PLAIN, SAME, Rival, options, print_row, start_rivals, take_turns, walk
+from gil_jax.data.transforms import cut_columns
+from gil_jax.processes import available_cores
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-
-from gil_jax.losses import make_loss  # noqa: E402
-from gil_jax.train_state import TrainState, make_network  # noqa: E402
-from gil_jax.train_step import make_train_step  # noqa: E402
-from gil_jax.types import Batch  # noqa: E402
-
-PEOPLE, SEQUENCES, FRAMES, CLASSES = 4, 4, 30, 74
-NETWORKS = {
-    "baseline": {"num_classes": CLASSES},
-    "gaitset": {},
-    "gaitpart": {},
-    "gaitgl": {"num_classes": CLASSES},
-    "gln": {"height": 64},
-}
+PEOPLE, SEQUENCES, FRAMES = 4, 4, 30
 LABELS = np.repeat(np.arange(PEOPLE), SEQUENCES).astype(np.int32)
 STAGES = ("forward", "forward + backward", "step")
 
 
 def silhouettes() -> np.ndarray:
-    """Upright blobs that move: uint8 [n, s, 64, 44]."""
+    """uint8 [n, s, 64, 44]."""
     draw = np.random.default_rng(0)
-    y, x = np.mgrid[:64, :44]
-    bodies = np.zeros((PEOPLE * SEQUENCES, FRAMES, 64, 44), np.uint8)
-    for body in bodies:
-        for t, frame in enumerate(body):
-            width = 8 + 4 * np.sin(t / 4 + draw.uniform()) + draw.uniform()
-            frame[np.abs(x - 22) < width * np.sin(np.pi * y / 64) ** 0.5] = 255
-    return bodies
+    return np.stack([cut_columns(walk(draw, FRAMES)) for _ in LABELS])
 
 
-def jax_stages(name: str, dtype: str) -> tuple[dict, float, int]:
-    """(stage -> a call that waits for its result, FLOPs of a step, bytes that a step needs)."""
+def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
+    """(stage -> a call that waits for its result, (devices, FLOPs of a step, bytes that a step needs))."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from gil_jax.losses import make_loss
+    from gil_jax.sharding import make_mesh, of_batch, of_state, replicated, use_all_cores
+    from gil_jax.train_state import TrainState, make_network
+    from gil_jax.train_step import make_train_step
+    from gil_jax.types import Batch
+
+    use_all_cores(len(LABELS))
+    mesh = make_mesh()
     network = make_network({"name": name, "dtype": dtype, **NETWORKS[name]})
     terms = {"triplet": {"weight": 1.0, "margin": 0.2, "weighted": True}}
     if "num_classes" in NETWORKS[name]:
         terms["cross_entropy"] = {"weight": 0.1, "scale": 1.0, "smoothing": 0.0}
-    loss_fn = make_loss(terms)
     optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9))
-    step = make_train_step(network, loss_fn, optimizer, lambda _: jnp.float32(1e-3), 0)
-    params, batch_stats = jax.jit(network.init)(0)
-    state = TrainState(jnp.int32(0), params, batch_stats, optimizer.init(params))
-    batch = jax.device_put(Batch(silhouettes(), np.ones((len(LABELS), FRAMES), bool), LABELS))
+    step = make_train_step(network, make_loss(terms), optimizer, lambda _: jnp.float32(1e-3), 0)
 
-    def forward(params):
+    def init() -> TrainState:
+        params, batch_stats = network.init(0)
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+    def forward(params, batch_stats, batch):
         output, _ = network.train(params, batch_stats, batch.silhouettes, batch.frame_mask, jax.random.key(0))
         return sum(jnp.mean(jnp.square(x)) for x in jax.tree.leaves(output))
 
-    compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
-    forward, backward = jax.jit(forward), jax.jit(jax.value_and_grad(forward))
-    held = [jax.tree.map(jnp.copy, state)]  # the step takes its state's memory
+    shapes = jax.eval_shape(init)
+    layout, whole = of_state(mesh, shapes), replicated(mesh)
+    batch = Batch(silhouettes(), np.ones((len(LABELS), FRAMES), bool), LABELS)
+    flops = jax.jit(step).trace(shapes, batch).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
+    batch = jax.device_put(batch, of_batch(mesh))
+    jitted = jax.jit(step, in_shardings=(layout, of_batch(mesh)), out_shardings=(layout, whole), donate_argnums=0)
+    compiled = jitted.lower(shapes, batch).compile()
+    cut = {"in_shardings": (layout.params, layout.batch_stats, of_batch(mesh)), "out_shardings": whole}
+    forward_alone, backward = jax.jit(forward, **cut), jax.jit(jax.value_and_grad(forward), **cut)
+    held = [jax.jit(init, out_shardings=layout)()]  # the step takes its state's memory
 
     def full():
         held[0], metrics = compiled(held[0], batch)
         jax.block_until_ready((held[0], metrics))
 
+    def alone(function):
+        return lambda: jax.block_until_ready(function(held[0].params, held[0].batch_stats, batch))
+
     memory = compiled.memory_analysis()
     need = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-    calls = (lambda: forward(params).block_until_ready(), lambda: jax.block_until_ready(backward(params)), full)
-    return dict(zip(STAGES, calls, strict=True)), compiled.cost_analysis()["flops"], need - memory.alias_size_in_bytes
+    calls = dict(zip(STAGES, (alone(forward_alone), alone(backward), full), strict=True))
+    return calls, (mesh.size, flops, mesh.size * (need - memory.alias_size_in_bytes))
 
 
-def torch_stages(name: str) -> dict:
+def torch_stages(name: str) -> tuple[dict, None]:
     """stage -> a call, for the same network from torch's own layers."""
     import torch
-    import torch_networks
     from torch.nn import functional
 
-    torch.set_num_threads(THREADS)
+    from benchmarks import torch_networks
+
+    torch.set_num_threads(available_cores())
     torch.manual_seed(0)
     network = torch_networks.NETWORKS[name]()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -126,69 +130,45 @@ def torch_stages(name: str) -> dict:
         with torch.no_grad():
             forward()
 
-    return dict(zip(STAGES, (forward_alone, backward, full), strict=True))
+    return dict(zip(STAGES, (forward_alone, backward, full), strict=True)), None
 
 
-def alternate(calls: dict, rounds: int) -> dict:
-    """Median seconds of every call; all take turns, after one warm-up each."""
-    for call in calls.values():
-        call()
-    times = {key: [] for key in calls}
-    for _ in range(rounds):
-        for key, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[key].append(time.perf_counter() - start)
-    return {key: float(np.median(values)) for key, values in times.items()}
+def matrix_product() -> tuple[dict, str]:
+    """A float32 matrix product 2048 x 2048 on the first device (on a CPU: all cores), and what the device is."""
+    import jax
+    import jax.numpy as jnp
 
-
-def peak_flops() -> float:
-    """FLOP/s of a float32 matrix product, the best of ten."""
     matrix = jnp.ones((2048, 2048), jnp.float32)
     multiply = jax.jit(lambda a: a @ a)
-    multiply(matrix).block_until_ready()
-    best = np.inf
-    for _ in range(10):
-        start = time.perf_counter()
-        multiply(matrix).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * 2048**3 / best
+    device = jax.devices()[0]
+    return {"product": lambda: multiply(matrix).block_until_ready()}, f"{device.platform} {device.device_kind}"
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    parser.add_argument("--no-torch", action="store_true", help="measure JAX alone")
-    chosen = parser.parse_args()
-    with_torch = not chosen.no_torch
-    if with_torch:
-        try:
-            import torch  # noqa: F401
-        except ImportError:
-            with_torch = False
-    peak = peak_flops()
-    device = jax.devices()[0]
-    print(f"{device.platform} {device.device_kind}, {THREADS} threads, {chosen.dtype}, peak {peak / 1e9:.0f} GFLOP/s")
-    print("| network | stage | JAX | PyTorch | JAX / PyTorch | FLOP | share of peak | memory |")
-    print("|---|---|---|---|---|---|---|---|")
+    chosen = options(__doc__.splitlines()[0]).parse_args()
+    product = Rival(matrix_product, keeps_memory=True)
+    peak = 2 * 2048**3 / min(product.seconds("product") for _ in range(11))
+    product.close()
+    print(f"{product.facts}, {available_cores()} threads, {chosen.dtype}, peak {peak / 1e9:.0f} GFLOP/s")
+    ratios = ("JAX / same", "JAX / as it comes")
+    print_row("network", "stage", JAX, SAME, PLAIN, *ratios, "FLOP", "share of peak", "memory")
+    print("|---" * 10 + "|")
     for name in chosen.networks:
-        ours, flops, need = jax_stages(name, chosen.dtype)
-        calls = {("jax", stage): call for stage, call in ours.items()}
-        if with_torch:
-            calls |= {("torch", stage): call for stage, call in torch_stages(name).items()}
-        times = alternate(
-            {key: calls[key] for key in sorted(calls, key=lambda key: STAGES.index(key[1]))}, chosen.rounds
-        )
+        rivals = start_rivals(jax_stages, torch_stages, chosen, name)
+        devices, flops, need = rivals[JAX].facts
         for stage in STAGES:
-            here, there = times["jax", stage], times.get(("torch", stage))
-            beside = f"{there:.2f} s | {here / there:.2f}" if there else " | "
-            cost = ""
+            times = take_turns(rivals, stage, chosen.rounds)
+            here, there = times[JAX], [times.get(rival) for rival in (SAME, PLAIN)]
+            beside = [f"{seconds:.3g} s" if seconds else "" for seconds in there]
+            beside += [f"{here / seconds:.2f}" if seconds else "" for seconds in there]
+            cost = ("", "", "")
             if stage == "step":
-                cost = f"{flops / 1e9:.0f} G | {flops / here / peak:.0%} | {need / 2**20:.0f} MiB"
-            print(f"| {name} | {stage} | {here:.2f} s | {beside} | {cost or ' | | '} |", flush=True)
+                share = f"{flops / here / peak:.0%}"
+                cost = (f"{flops / 1e9:.0f} G", share, f"{devices} x {need / devices / 2**20:.0f} MiB")
+            print_row(name, stage, f"{here:.3g} s", *beside, *cost)
+        for rival in rivals.values():
+            rival.close()
 
 
 if __name__ == "__main__":
