@@ -7,7 +7,7 @@ WEIGHTED_TRIPLET = PLAIN_TRIPLET | {"weighted": True}
 PAIR_SOFTPLUS = {
     "weight": 1.0,
     "schedule": (),  # ((step, weight), ...): the weight from those steps on
-    "temperature": 0.2,  # of distances: as wide as the margin of the hinge
+    "temperature": 0.2,  # of distances: as wide as the margin of the hinge; see docs/loss.md for others
     "similarity": "distance",  # or "cosine", "dot"
     "filter_from_step": -1,  # first step of the filtered form; -1: never
     "doubt": 0.5,  # weight of a triplet that the filter's part gets wrong
