@@ -53,7 +53,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
     Raises ValueError that names the field of the config that does not fit, before the first step.
     """
     workdir = os.path.abspath(os.path.expanduser(workdir))
+    began = time.perf_counter()
     data = open_data(config)
+    opened = time.perf_counter()
     mesh = make_mesh(config.sharding.model_devices)
     _check_batch(config, data, mesh)
     network = make_network(config.model)
@@ -87,9 +89,12 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
     batches = _device_batches(config, data, mesh, start)
     with MetricsLog(workdir, start, config.train.steps, writes=jax.process_index() == 0) as log, manager:
         with _stop_signals() as stopped, closing(batches):
-            state = _train(config, state, traced.compile(), batches, manager, log, stopped, evaluate_state)
+            run_step = traced.compile()
+            compiled = time.perf_counter()
+            state = _train(config, state, run_step, batches, manager, log, stopped, evaluate_state)
         manager.wait_until_finished()
         log.end_progress()
+        trained = time.perf_counter()
         done = int(state.step)
         if done < config.train.steps:
             _say(f"Stopped at step {done}, which is kept: the same command goes on from there")
@@ -99,6 +104,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
             return None
         report = evaluate_state(state)
         log.write(done, _as_metrics(report))
+    _say(
+        f"Seconds: {opened - began:.0f} data, {compiled - opened:.0f} network and compilation, "
+        f"{trained - compiled:.0f} training, {time.perf_counter() - trained:.0f} evaluation"
+    )
     return report
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,7 @@ def test_the_main_job_prints_a_table_and_keeps_everything(straight):
     for word in ("rank-1 (%) on synthetic, split first-5, step 12", "NM", "BG", "CL", "GEI", "000", "090"):
         assert word in done.stdout
     assert "12/12" in done.stderr
+    assert re.search(r"Seconds: \d+ data, \d+ network and compilation, \d+ training, \d+ evaluation\n$", done.stdout)
     report = json.loads((workdir / "eval" / "synthetic-12.json").read_text())
     assert {"dataset", "split", "step", "metric", "protocol", "views", "rank1", "baseline_gei"} <= report.keys()
     assert (report["dataset"], report["split"], report["step"]) == ("synthetic", "first-5", 12)
