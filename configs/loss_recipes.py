@@ -24,7 +24,7 @@ RECIPES = {
     # Sample and class level together. The class level is our reading of the paper: nothing of it was released.
     "gil": {"triplet": WEIGHTED_TRIPLET, "pair_softplus": PAIR_SOFTPLUS, "class_uniformity": CLASS_UNIFORMITY},
     # What the released configuration for GaitGL on OU-MVLP sums up: raw inner products, filtered after 50,000 steps.
-    # A network without a classifier takes it with --config.loss.cross_entropy.weight=0.
+    # The rows of networks without a classifier leave its cross entropy out.
     "as_released": {
         "triplet": WEIGHTED_TRIPLET,
         "pair_softplus": PAIR_SOFTPLUS | {"similarity": "dot", "temperature": 0.1, "filter_from_step": 50_000},
