@@ -2,10 +2,11 @@
 
     python run_train.py --config=configs/synthetic_gaitgl.py --workdir=<dir>
 
-Another loss: `--config=configs/synthetic_gaitgl.py:gil`. The classifier trains only where a recipe has cross entropy.
+Another loss: `--config=configs/synthetic_gaitgl.py:gil`. The classifier trains with `as_released` alone.
 """
 
 from configs import synthetic_gaitset
+from configs.rows import cross_entropy
 
 
 def get_config(recipe: str = "triplet"):
@@ -22,5 +23,7 @@ def get_config(recipe: str = "triplet"):
         "num_classes": 44,
         "dtype": "float32",
     }
+    if recipe == "as_released":
+        config.loss.cross_entropy = cross_entropy(1.0, smoothing=0.1)
     config.data.frames = 9
     return config

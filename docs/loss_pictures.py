@@ -90,7 +90,7 @@ def embeddings(workdirs: list[str]) -> None:
         rows = np.flatnonzero(np.isin(table.subjects, people) & (table.lengths > 0))
         embed = make_embed(make_network(config.model), mesh)
         found, _ = embed_split(
-            lambda *batch, e=embed, p=params, b=batch_stats: e(p, b, *batch), mesh, data.source, rows, config
+            lambda *batch, e=embed, p=params, b=batch_stats: e(p, b, *batch), mesh, data.source, rows, config.eval
         )
         points = found.embeddings.reshape(len(rows), -1)
         means = np.stack([points[found.subjects == subject].mean(0) for subject in people])
