@@ -1,4 +1,4 @@
-"""One mesh and three layouts: the only file that says where an array lives."""
+"""One mesh and its layouts: the only file that says where an array lives."""
 
 import os
 
@@ -71,9 +71,10 @@ def local_rows(mesh: Mesh, rows: int) -> slice:
     return slice(min(starts), max(stops))
 
 
-def to_devices(mesh: Mesh, rows: int, batch):
-    """Arrays of this process's rows -> global arrays [rows, ...], cut over "data"."""
-    layout = over_batch(mesh)
+def to_devices(layout, rows: int, arrays):
+    """Arrays of this process -> global arrays [rows, ...], each in its layout: its rows of one that is cut, or all."""
     return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(layout, np.asarray(x), (rows, *x.shape[1:])), batch
+        lambda place, x: jax.make_array_from_process_local_data(place, np.asarray(x), (rows, *x.shape[1:])),
+        layout,
+        arrays,
     )

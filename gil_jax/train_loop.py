@@ -219,12 +219,8 @@ def _device_batches(config, data: Data, mesh, start: int) -> Iterator:
     batches = train_batches(
         data.source, data.rows_of_subject, config.data, config.seed, start, config.train.steps, local_rows(mesh, rows)
     )
-
-    def to_batch(silhouettes, frame_mask, labels) -> Batch:
-        labels = jax.make_array_from_process_local_data(replicated(mesh), labels)
-        return Batch(*to_devices(mesh, rows, (silhouettes, frame_mask)), labels)
-
-    return (to_batch(*batch) for batch in batches)
+    layout = of_batch(mesh)
+    return (to_devices(layout, rows, batch) for batch in batches)
 
 
 def _make_evaluation(config, workdir: str, data: Data, mesh, network) -> Callable[[TrainState], dict]:

@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gil_jax.data.loader import eval_batches, plan_eval_batches
-from gil_jax.sharding import local_rows, replicated, to_devices
+from gil_jax.sharding import local_rows, over_batch, replicated, to_devices
 from gil_jax.train_state import Network
 from gil_jax.types import EmbeddingTable
 
@@ -40,10 +40,10 @@ def embed_split(embed, mesh, source, rows: np.ndarray, config):
     table = source.table
     plan = plan_eval_batches(table.lengths[rows], config.frames_per_batch, mesh.shape["data"], config.length_buckets)
     batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
-    results = None
+    cut, results = over_batch(mesh), None
     with tqdm(total=len(rows), desc="embed", unit="seq", disable=jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
-            outputs = embed(*to_devices(mesh, n, (batch.silhouettes, batch.frame_mask)))
+            outputs = embed(*to_devices((cut, cut), n, (batch.silhouettes, batch.frame_mask)))
             outputs = [np.asarray(x)[: len(picked)] for x in outputs]
             if results is None:
                 results = [np.zeros((len(rows), *x.shape[1:]), np.float32) for x in outputs]
