@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gil_jax.models import convolution
+from gil_jax.models import convolution, winograd
 from gil_jax.models.convolution import convolve
 
 CASES = {
@@ -17,6 +17,12 @@ CASES = {
     "3-D": ((2, 5, 16, 11, 4), (3, 3, 3, 4, 6), 1),
     "3-D strips": ((2, 5, 16, 11, 4), (3, 3, 3, 4, 6), 8),
     "3-D single frame": ((2, 1, 16, 11, 4), (3, 3, 3, 4, 6), 1),
+    "2-D wide": ((2, 3, 16, 11, 16), (3, 3, 16, 18), 1),
+    "2-D wide, no whole tiles": ((2, 3, 9, 10, 16), (3, 3, 16, 18), 1),
+    "2-D wide strips": ((2, 3, 16, 11, 16), (3, 3, 16, 18), 8),
+    "3-D wide": ((2, 4, 16, 11, 16), (3, 3, 3, 16, 18), 1),
+    "3-D wide strips": ((1, 5, 20, 11, 16), (3, 3, 3, 16, 18), 4),
+    "3-D wide single frame": ((2, 1, 8, 11, 16), (3, 3, 3, 16, 18), 1),
 }
 
 
@@ -54,6 +60,10 @@ def case(request):
     return frames, kernel, strips, weights, expected
 
 
+NARROW = [name for name in CASES if "wide" not in name]
+WIDE = [name for name in CASES if "wide" in name]
+
+
 @pytest.mark.parametrize(("dtype", "bound"), [(jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)])
 def test_value_and_gradients_are_those_of_a_plain_convolution(case, dtype, bound):
     frames, kernel, strips, weights, expected = case
@@ -68,6 +78,7 @@ def test_value_and_gradients_are_those_of_a_plain_convolution(case, dtype, bound
         assert jnp.max(jnp.abs(ours.astype(jnp.float32) - theirs)) / jnp.max(jnp.abs(theirs)) < bound
 
 
+@pytest.mark.parametrize("case", NARROW, indirect=True)
 @pytest.mark.parametrize("group_bytes", [1, 2000, 10_000])
 def test_kernel_gradient_in_groups_of_any_size(case, group_bytes, monkeypatch):
     frames, kernel, strips, weights, expected = case
@@ -76,18 +87,52 @@ def test_kernel_gradient_in_groups_of_any_size(case, group_bytes, monkeypatch):
     assert jnp.max(jnp.abs(gradient - expected[1][1])) / jnp.max(jnp.abs(expected[1][1])) < 2e-6
 
 
+@pytest.mark.parametrize("case", WIDE, indirect=True)
+@pytest.mark.parametrize("block_bytes", [1, 100_000])
+def test_winograd_in_blocks_of_any_size(case, block_bytes, monkeypatch):
+    frames, kernel, strips, weights, expected = case
+    assert winograd.fits(kernel.reshape(-1, *kernel.shape[-4:]))
+    monkeypatch.setattr(winograd, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(winograd, "KERNELS_A_BLOCK", 0)
+    gradients = with_gradients(lambda f, k: convolve(f, k, strips=strips), frames, kernel, weights)[1]
+    for ours, theirs in zip(gradients, expected[1], strict=True):
+        assert jnp.max(jnp.abs(ours - theirs)) / jnp.max(jnp.abs(theirs)) < 2e-6
+
+
+@pytest.mark.parametrize("time", [1, 3])
+def test_rounding_of_winograd_is_near_that_of_a_plain_convolution(time):
+    draw = np.random.default_rng(0).standard_normal
+    frames, kernel = draw((1, 4, 16, 12, 64)), draw((time, 3, 3, 64, 64))
+    padded = np.pad(frames, [(0, 0), (time // 2, time // 2), (1, 1), (1, 1), (0, 0)])
+    exact = sum(
+        padded[:, t : t + 4, i : i + 16, j : j + 12] @ kernel[t, i, j] for t, i, j in np.ndindex(kernel.shape[:3])
+    )
+    frames, kernel = frames.astype(np.float32), kernel.astype(np.float32)
+    assert winograd.fits(kernel)
+    error, plain_error = (
+        np.sqrt(np.mean((result - exact) ** 2)) for result in (convolve(frames, kernel), plain(frames, kernel, 1))
+    )
+    assert error < 1.5e-6 * exact.std()
+    assert error < 8 * plain_error
+
+
+@pytest.mark.parametrize("case", ["2-D strips", "3-D wide strips"], indirect=True)
 def test_kernel_gradient_is_the_same_every_time(case):
     frames, kernel, strips, weights, _ = case
     runs = [with_gradients(lambda f, k: convolve(f, k, strips=strips), frames, kernel, weights)[1][1] for _ in range(2)]
     np.testing.assert_array_equal(*runs)
 
 
-@pytest.mark.parametrize(("kernel_shape", "strips"), [((3, 3, 4, 6), 1), ((3, 3, 4, 6), 4), ((3, 3, 3, 4, 6), 4)])
+@pytest.mark.parametrize(
+    ("kernel_shape", "strips"),
+    [((3, 3, 4, 6), 1), ((3, 3, 4, 6), 4), ((3, 3, 3, 4, 6), 4), ((3, 3, 16, 18), 1), ((3, 3, 3, 16, 18), 4)],
+)
 def test_a_batch_cut_over_devices_only_sums_the_kernel_gradient(kernel_shape, strips):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     cut, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
     draw = np.random.default_rng(0).standard_normal
-    frames, kernel = draw((16, 3, 16, 11, 4), np.float32), draw(kernel_shape, np.float32)
+    frames, kernel = draw((16, 3, 16, 11, kernel_shape[-2]), np.float32), draw(kernel_shape, np.float32)
+    frames, kernel = jax.device_put((frames, kernel), (cut, whole))
 
     def loss(frames, kernel):
         return jnp.mean(jnp.sin(convolve(frames, kernel, strips=strips)))

@@ -1,7 +1,8 @@
 """The one convolution of the project: frames with 2-D or 3-D kernels, whole or cut into strips of the height.
 
-GPU and TPU take XLA's own way. On the CPU XLA is quick at one thing, the forward pass of a 2-D convolution: its 3-D
-convolution takes twice the time, its gradient of a kernel five times. There everything becomes forward passes in 2-D.
+GPU and TPU take XLA's own way. On the CPU kernels of 3x3 pixels take that of `winograd`. For the others, as in first
+layers, XLA is quick at one thing there, the forward pass of a 2-D convolution: its 3-D convolution takes twice the
+time, its gradient of a kernel five times. So everything becomes forward passes in 2-D.
 """
 
 from functools import partial
@@ -10,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from gil_jax.models import winograd
+
+WHOLE, CUT = PartitionSpec(), PartitionSpec("data")
 GROUP_BYTES = 2**21  # of frames that are worked on at a time: they should stay in the cache of a core
 
 
@@ -60,7 +64,7 @@ def _taps_as_channels(frames, kernel):
 
 @jax.custom_vjp
 def _convolve(frames, kernel):
-    return jax.lax.platform_dependent(frames, kernel, cpu=_taps_as_channels, default=_xla_convolve)
+    return jax.lax.platform_dependent(frames, kernel, cpu=_cpu_convolve, default=_xla_convolve)
 
 
 def _forward(frames, kernel):
@@ -73,14 +77,14 @@ def _backward(saved, gradient):
         frames,
         kernel,
         gradient,
-        cpu=lambda x, k, g: _taps_as_channels(g, k[::-1, ::-1, ::-1].swapaxes(3, 4)),
+        cpu=lambda x, k, g: _cpu_convolve(g, k[::-1, ::-1, ::-1].swapaxes(3, 4)),
         default=lambda x, k, g: jax.vjp(lambda x: _xla_convolve(x, k), x)[1](g)[0],
     )
     kernel_gradient = jax.lax.platform_dependent(
         frames,
         kernel,
         gradient,
-        cpu=_kernel_gradient,
+        cpu=_cpu_kernel_gradient,
         default=lambda x, k, g: jax.vjp(partial(_xla_convolve, x), k)[1](g)[0],
     )
     return frames_gradient, kernel_gradient
@@ -89,19 +93,35 @@ def _backward(saved, gradient):
 _convolve.defvjp(_forward, _backward)
 
 
-def _kernel_gradient(frames, kernel, gradient):
-    """Where the sequences are cut over devices, each works through its own; the sums are exchanged once."""
+def _cpu_convolve(frames, kernel):
+    if not winograd.fits(kernel):
+        return _taps_as_channels(frames, kernel)
+    return _on_each_device(frames, winograd.convolve, CUT)(frames, kernel)
+
+
+def _cpu_kernel_gradient(frames, kernel, gradient):
+    function = winograd.kernel_gradient if winograd.fits(kernel) else _kernel_gradient_by_groups
+    return _on_each_device(frames, function, WHOLE)(frames, kernel, gradient)
+
+
+def _on_each_device(frames, function, result):
+    """Where the sequences are cut over devices, each works through its own; a whole result is their sum."""
     mesh = jax.typeof(frames).sharding.mesh
-    if mesh.shape.get("data", 1) == 1:
-        return _kernel_gradient_by_groups(frames, kernel, gradient)
+    devices = mesh.shape.get("data", 1)
+    if devices == 1 or frames.shape[0] % devices:
+        return function
 
-    def of_device(frames, kernel, gradient):
-        return jax.lax.psum(_kernel_gradient_by_groups(frames, kernel, gradient), "data")
+    def of_device(frames, kernel, *gradient):
+        own = function(frames, kernel, *gradient)
+        return own if result == CUT else jax.lax.psum(own, "data")
 
-    whole, cut = PartitionSpec(), PartitionSpec("data")
-    return jax.shard_map(of_device, mesh=mesh, in_specs=(cut, whole, cut), out_specs=whole, check_vma=False)(
-        frames, kernel, gradient
-    )
+    def on_devices(frames, kernel, *gradient):
+        cuts = (CUT, WHOLE, *(CUT for _ in gradient))
+        return jax.shard_map(of_device, mesh=mesh, in_specs=cuts, out_specs=result, check_vma=False)(
+            frames, kernel, *gradient
+        )
+
+    return on_devices
 
 
 def _kernel_gradient_by_groups(frames, kernel, gradient):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gil_jax.models import layers
+from gil_jax.models.convolution import convolve
 from gil_jax.types import ModelOutput
 
 
@@ -33,9 +34,9 @@ class TemporalConvolution(nnx.Module):
 
     def __call__(self, frames):
         n, s, h, w, c = frames.shape
-        kernel = self.kernel[...][:, 0, 0].astype(frames.dtype)
         triples = frames[:, : s - s % 3].reshape(n, s // 3, 3, h, w, c)
-        return sum(triples[:, :, tap] @ kernel[tap] for tap in range(3))
+        taps = jnp.concatenate([triples[:, :, tap] for tap in range(3)], axis=-1)
+        return convolve(taps, self.kernel[...].reshape(1, 1, 3 * c, -1))
 
 
 class GeneralisedMean(nnx.Module):
