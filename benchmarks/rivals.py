@@ -88,12 +88,14 @@ def start_rivals(build_jax: Callable, build_torch: Callable, chosen, *arguments)
 
 
 def take_turns(rivals: dict[str, Rival], call: str, rounds: int) -> dict[str, float]:
-    """The median seconds of a call of every rival, after one that warms up and does not count."""
-    for rival in rivals.values():
-        rival.seconds(call)
+    """The median seconds of a call of every rival; each turn begins with a call that does not count.
+
+    That one fetches again the memory that the system took back while the others worked, as no run has to.
+    """
     times = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, rival in rivals.items():
+            rival.seconds(call)
             times[name].append(rival.seconds(call))
     return {name: statistics.median(values) for name, values in times.items()}
 

@@ -9,10 +9,11 @@ much; so it is measured with this allocator and as it comes. Each is a process o
 cores, and one works at a time. Ratios are of times: less than 1 is faster than PyTorch. Without PyTorch its columns
 stay empty. On a GPU or TPU the JAX columns are measured there; PyTorch stays on the CPU.
 
-FLOP: of a step, by XLA's cost analysis of the program for a TPU before it is optimised, where every convolution and
-its gradients stand as one operation each (those of the program for the CPU are loops, whose bodies it counts once).
-Taps on the zero padding are not counted. The peak is that of a float32 matrix product 2048 x 2048. Memory: what XLA
-reports that the compiled step needs on a device (arguments, results, temporaries), times the devices.
+FLOP: of a step with plain convolutions, by XLA's cost analysis of the program for a TPU before it is optimised, where
+every convolution and its gradients stand as one operation each; taps on the zero padding are not counted. On a CPU most
+convolutions need a quarter of these (`gil_jax/models/winograd.py`), so the share of the peak may pass 100%. The peak is
+that of a float32 matrix product 2048 x 2048. Memory: what XLA reports that the compiled step needs on a device
+(arguments, results, temporaries), times the devices.
 """
 
 import numpy as np

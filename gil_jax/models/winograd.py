@@ -9,6 +9,7 @@ The work goes in blocks that stay in the cache of a core: otherwise memory takes
 All is computed in float32. Axes: n sequences, s frames, strips, h rows, w columns, c channels.
 """
 
+import math
 from itertools import product
 
 import jax
@@ -18,15 +19,13 @@ import numpy as np
 BLOCK_BYTES = 2**22  # of the 36 numbers a tile before and after the products, or, if that is more,
 KERNELS_A_BLOCK = 2  # times those of the kernel, which every block fetches whole
 FEWEST_CHANNELS = 16  # with fewer the transformations take more time than they save
-P, Q = 3 / 4, 3 / 2
+P, Q = 3 / 4, 3 / 2  # the values are taken at 0, P, -P, Q, -Q and infinity
 PP, QQ = P * P, Q * Q
+NEAR, FAR = 2 * PP * (PP - QQ), 2 * QQ * (QQ - PP)
 KERNEL = np.array(
     [
         [1 / (PP * QQ), 0, 0],
-        [1 / (2 * PP * (PP - QQ)), P / (2 * PP * (PP - QQ)), PP / (2 * PP * (PP - QQ))],
-        [1 / (2 * PP * (PP - QQ)), -P / (2 * PP * (PP - QQ)), PP / (2 * PP * (PP - QQ))],
-        [1 / (2 * QQ * (QQ - PP)), Q / (2 * QQ * (QQ - PP)), QQ / (2 * QQ * (QQ - PP))],
-        [1 / (2 * QQ * (QQ - PP)), -Q / (2 * QQ * (QQ - PP)), QQ / (2 * QQ * (QQ - PP))],
+        *([1 / norm, at / norm, at * at / norm] for at, norm in ((P, NEAR), (-P, NEAR), (Q, FAR), (-Q, FAR))),
         [0, 0, 1],
     ],
     np.float32,
@@ -101,15 +100,15 @@ def _block_size(shape: tuple, time: int, out: int) -> tuple:
     _, s, strips, h, w, c = shape
     down = _tiles(h)
     most = max(BLOCK_BYTES // (4 * 36), KERNELS_A_BLOCK * time * c * out)
-    tiles = most // ((time * c + out) * _tiles(w))
+    rows_of_tiles = most // ((time * c + out) * _tiles(w))
 
     def cost(size):
         frames, together, rows = size
         blocks = -(-s // frames) * -(-strips // together) * -(-down // rows)
         return blocks * (frames + time - 1) * together * (4 * rows + 2), -frames * together * rows
 
-    sizes = product(range(1, s + 1), range(1, strips + 1), range(1, down + 1))
-    return min((size for size in sizes if np.prod(size) <= tiles), key=cost, default=(1, 1, 1))
+    sizes = product(*(range(1, min(count, rows_of_tiles) + 1) for count in (s, strips, down)))
+    return min((size for size in sizes if math.prod(size) <= rows_of_tiles), key=cost, default=(1, 1, 1))
 
 
 def _pad(films, time: int, counts: tuple):
@@ -130,7 +129,7 @@ def _over_blocks(function, start, counts: tuple, size: tuple):
         sequence, frame, strip, row = jnp.unravel_index(index, grid)
         return function((sequence, frame * size[0], strip * size[1], row * 4 * size[2], 0, 0), result)
 
-    return jax.lax.fori_loop(0, int(np.prod(grid)), step, start)
+    return jax.lax.fori_loop(0, math.prod(grid), step, start)
 
 
 def _tiles_of_frames(padded, at: tuple, size: tuple, time: int, across: int):
