@@ -17,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 
+from gil_jax.models import winograd
 from gil_jax.torch_keys import key_table
 from gil_jax.torch_weights import from_torch
 from gil_jax.train_state import make_network
@@ -104,15 +105,21 @@ def losses(case, output, labels):
     return terms
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[*CASES, "gaitset by winograd", "gaitgl by winograd"])
 def golden(request):
-    """(case, its numbers, the network, params, batch_stats)."""
-    case = request.param
+    """(case, its numbers, the network, params, batch_stats); they are narrow, Winograd's way is for wide ones."""
+    case, _, by_winograd = request.param.partition(" by ")
     with np.load(GOLDEN / f"{case}.npz") as file:
         numbers = dict(file)
     network = make_network(CASES[case])
     params, batch_stats = from_torch(group(numbers, "param/"), key_table(CASES[case]))
-    return case, numbers, network, params, batch_stats
+    with pytest.MonkeyPatch.context() as patch:
+        if by_winograd:
+            patch.setattr(winograd, "FEWEST_CHANNELS", 1)
+            jax.clear_caches()  # what was traced before
+        yield case, numbers, network, params, batch_stats
+    if by_winograd:
+        jax.clear_caches()
 
 
 def group(numbers, prefix):

@@ -18,7 +18,7 @@ import numpy as np
 
 BLOCK_BYTES = 2**22  # of the 36 numbers a tile before and after the products, or, if that is more,
 KERNELS_A_BLOCK = 2  # times those of the kernel, which every block fetches whole
-FEWEST_CHANNELS = 16  # with fewer the transformations take more time than they save
+FEWEST_CHANNELS = 32  # with fewer the transformations take more time than they save
 P, Q = 3 / 4, 3 / 2  # the values are taken at 0, P, -P, Q, -Q and infinity
 PP, QQ = P * P, Q * Q
 NEAR, FAR = 2 * PP * (PP - QQ), 2 * QQ * (QQ - PP)
