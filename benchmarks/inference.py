@@ -6,7 +6,7 @@ Sequences of 23 to 110 frames, drawn evenly, of 64x44 at the published CASIA-B w
 embeds them as run_train.py does (`embed_split` with the defaults of config.eval: batches of similar lengths, padded to
 a few shapes, on all cores), PyTorch one at a time, without gradients and in evaluation mode, as the references do: with
 the allocator that keeps freed memory, as run_train.py does, and as it comes. Each is a process of its own with the
-threads of all cores, and one works at a time. Medians; each turn begins with a round that does not count, and what JAX
+threads of all cores, and one works at a time. Medians; each turn begins with rounds that do not count, and what JAX
 compiles before is told apart. Ratios are of sequences per second: more than 1 is faster than PyTorch. Peaks are those
 of the processes (ru_maxrss), with what they import; JAX's includes its compiler, and on a GPU or TPU nothing of the
 device. Take enough sequences (--sequences): a batch is filled up to a row a device.
