@@ -96,32 +96,28 @@ _convolve.defvjp(_forward, _backward)
 def _cpu_convolve(frames, kernel):
     if not winograd.fits(kernel):
         return _taps_as_channels(frames, kernel)
-    return _on_each_device(frames, winograd.convolve, CUT)(frames, kernel)
+    return _on_each_device(winograd.convolve, CUT, frames, kernel)
 
 
 def _cpu_kernel_gradient(frames, kernel, gradient):
     function = winograd.kernel_gradient if winograd.fits(kernel) else _kernel_gradient_by_groups
-    return _on_each_device(frames, function, WHOLE)(frames, kernel, gradient)
+    return _on_each_device(function, WHOLE, frames, kernel, gradient)
 
 
-def _on_each_device(frames, function, result):
+def _on_each_device(function, result, frames, kernel, *gradient):
     """Where the sequences are cut over devices, each works through its own; a whole result is their sum."""
     mesh = jax.typeof(frames).sharding.mesh
     devices = mesh.shape.get("data", 1)
     if devices == 1 or frames.shape[0] % devices:
-        return function
+        return function(frames, kernel, *gradient)
 
-    def of_device(frames, kernel, *gradient):
-        own = function(frames, kernel, *gradient)
+    def of_device(*arrays):
+        own = function(*arrays)
         return own if result == CUT else jax.lax.psum(own, "data")
 
-    def on_devices(frames, kernel, *gradient):
-        cuts = (CUT, WHOLE, *(CUT for _ in gradient))
-        return jax.shard_map(of_device, mesh=mesh, in_specs=cuts, out_specs=result, check_vma=False)(
-            frames, kernel, *gradient
-        )
-
-    return on_devices
+    cuts = (CUT, WHOLE, *(CUT for _ in gradient))
+    on_devices = jax.shard_map(of_device, mesh=mesh, in_specs=cuts, out_specs=result, check_vma=False)
+    return on_devices(frames, kernel, *gradient)
 
 
 def _kernel_gradient_by_groups(frames, kernel, gradient):
