@@ -77,9 +77,8 @@ def kernel_gradient(frames, kernel, gradient):
         tiles = _tiles_of_frames(padded, at, size, time, across)
         pixels = jax.lax.dynamic_slice(slopes, at, (1, *size[:2], 4 * size[2], w, out))[0].astype(jnp.float32)
         pixels = jnp.pad(pixels, [*[(0, 0)] * 3, (0, 4 * across - w), (0, 0)])
-        rows = jnp.stack(_from_pixels(_every_fourth(pixels, 2, 4, size[2])))
-        columns = jnp.stack(_from_pixels(_every_fourth(rows, 4, 4, across)))
-        return total + jnp.einsum("ktc,kto->kco", tiles, columns.reshape(36, -1, out))
+        slope_tiles = _both_ways(_from_pixels, pixels, 4, size[2], across).reshape(36, -1, out)
+        return total + jnp.einsum("ktc,kto->kco", tiles, slope_tiles)
 
     total = jnp.zeros((36, time * c, out), jnp.float32)
     total = _over_blocks(add_block, total, (n, *whole), size).reshape(6, 6, time, c, out)
@@ -137,9 +136,14 @@ def _tiles_of_frames(padded, at: tuple, size: tuple, time: int, across: int):
     frames, strips, rows = size
     c = padded.shape[-1]
     block = jax.lax.dynamic_slice(padded, at, (1, frames + time - 1, strips, 4 * rows + 2, 4 * across + 2, c))[0]
-    tiles = jnp.stack(_to_tiles(_every_fourth(block.astype(jnp.float32), 2, 6, rows)))
-    tiles = jnp.stack(_to_tiles(_every_fourth(tiles, 4, 6, across))).reshape(36, frames + time - 1, -1, c)
+    tiles = _both_ways(_to_tiles, block.astype(jnp.float32), 6, rows, across).reshape(36, frames + time - 1, -1, c)
     return jnp.concatenate([tiles[:, t : t + frames] for t in range(time)], axis=-1).reshape(36, -1, time * c)
+
+
+def _both_ways(transform, pixels, reach: int, rows: int, across: int):
+    """Tiles of so many pixels a side, [s, strips, h, w, c] -> [6, 6, s, strips, rows, across, c]."""
+    tiles = jnp.stack(transform(_every_fourth(pixels, 2, reach, rows)))
+    return jnp.stack(transform(_every_fourth(tiles, 4, reach, across)))
 
 
 def _every_fourth(x, axis: int, starts: int, count: int) -> list:
