@@ -19,8 +19,8 @@ import numpy as np
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from gil_jax.losses.pairs import classes_of
-from gil_jax.losses.triplets import hinge_over_triplets, softplus_over_triplets
+from gil_jax.ops.pairs import classes_of
+from gil_jax.ops.triplets import hinge_over_triplets, softplus_over_triplets
 
 IMAGES = Path(__file__).parent / "images"
 

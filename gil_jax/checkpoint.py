@@ -76,7 +76,7 @@ def _folder(workdir: str) -> Path:
 
 
 def _with_numbers(tree):
-    """orbax reads the places of a list back as text: {"0": ...} -> {0: ...}."""
+    """Orbax reads the places of a list back as text: {"0": ...} -> {0: ...}."""
     if not isinstance(tree, dict):
         return tree
     return {int(k) if isinstance(k, str) and k.isdigit() else k: _with_numbers(v) for k, v in tree.items()}

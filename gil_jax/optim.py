@@ -44,7 +44,7 @@ def make_optimizer(config, schedule: optax.Schedule) -> optax.GradientTransforma
 
 
 def _adam(schedule: optax.Schedule) -> optax.GradientTransformation:
-    """optax's Adam, which powers a float with the int32 count: strict dtype promotion is not for it."""
+    """Optax's Adam, which powers a float with the int32 count: strict dtype promotion is not for it."""
     adam = optax.adam(schedule)
 
     def update(gradients, state, params=None):

@@ -1,6 +1,8 @@
-"""One mesh and its layouts: the only file that says where an array lives."""
+"""The mesh, the shardings of batches and states, and code that runs on each device's own share of an array."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,6 +10,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gil_jax.processes import available_cores
 from gil_jax.types import Batch
+
+DATA, MODEL = "data", "model"  # the axes of the mesh: sequences of a batch, classes of a classifier
+REPLICATED, BY_ROWS, BY_PARTS = PartitionSpec(), PartitionSpec(DATA), PartitionSpec(None, DATA)
 
 
 def use_all_cores(rows: int, model_devices: int = 1) -> None:
@@ -33,17 +38,17 @@ def make_mesh(model_devices: int = 1) -> Mesh:
             f"config.sharding.model_devices={model_devices} does not divide the {devices} devices: choose a divisor"
         )
     shape = (devices // model_devices, model_devices)
-    return jax.make_mesh(shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    return jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds the whole array."""
-    return NamedSharding(mesh, PartitionSpec())
+    return NamedSharding(mesh, REPLICATED)
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
     """The first axis is cut over "data"."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return NamedSharding(mesh, BY_ROWS)
 
 
 def of_batch(mesh: Mesh) -> Batch:
@@ -53,12 +58,12 @@ def of_batch(mesh: Mesh) -> Batch:
 
 def of_state(mesh: Mesh, state):
     """The layout of a TrainState: whole on every device, but classifiers are cut over their classes on "model"."""
-    cut = mesh.shape["model"]
+    cut = mesh.shape[MODEL]
 
     def layout(path, leaf):
         is_classifier = any("classifier" in str(key) for key in path)
         if cut > 1 and is_classifier and leaf.ndim and leaf.shape[-1] % cut == 0:
-            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), "model"))
+            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(layout, state)
@@ -78,3 +83,18 @@ def to_devices(layout, rows: int, arrays):
         layout,
         arrays,
     )
+
+
+def data_devices(array: jax.Array) -> int:
+    """The devices along "data" of the mesh that a traced array lies on; 1 where it lies on no mesh.
+
+    The mesh is read from the type of the array. Where an operation loses it, the caller runs on one device: correct,
+    but slower.
+    """
+    return jax.typeof(array).sharding.mesh.shape.get(DATA, 1)
+
+
+def per_device(function: Callable, like: jax.Array, in_specs: Any, out_specs: Any) -> Callable:
+    """Map `function` over the devices of the mesh that `like` lies on: each gets its own share of the arguments."""
+    mesh = jax.typeof(like).sharding.mesh
+    return jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)

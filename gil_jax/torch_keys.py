@@ -1,5 +1,6 @@
 """The names of PyTorch checkpoints of the OpenGait family: one explicit table for every network, and what the shapes
-of its arrays say about the network."""
+of its arrays say about the network.
+"""
 
 # ours -> (theirs, the letters of their axes): O out, I in, D time, H height, W width.
 GAITSET = {

@@ -159,7 +159,8 @@ def _other_network(state: dict, name: str) -> str:
 
 def _interleaved_parts(bins: tuple) -> np.ndarray:
     """Where the original release keeps each of our parts: it goes through the bins from few strips to many and takes
-    both branches of each in turn; we have all bins of one branch, then all of the other."""
+    both branches of each in turn; we have all bins of one branch, then all of the other.
+    """
     starts, start = {}, 0
     for count in sorted(bins):
         for branch in (0, 1):

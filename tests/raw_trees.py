@@ -28,7 +28,7 @@ def encode(frame: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def casia_files(labels=LABELS, frames: int = 6) -> dict[str, bytes]:
-    """name -> content of a tree in CASIA-B's layout."""
+    """Name -> content of a tree in CASIA-B's layout."""
     files = {}
     for i, (subject, condition, view) in enumerate(labels):
         for k in range(1, frames + 1):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from gil_jax.models import convolution, winograd
-from gil_jax.models.convolution import convolve
+from gil_jax.ops import convolution, winograd
+from gil_jax.ops.convolution import convolve
 
 CASES = {
     "first layer": ((2, 3, 16, 11, 1), (5, 5, 1, 4), 1),

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from gil_jax.models import winograd
+from gil_jax.ops import winograd
 from gil_jax.torch_keys import key_table
 from gil_jax.torch_weights import from_torch
 from gil_jax.train_state import make_network

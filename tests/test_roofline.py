@@ -9,7 +9,7 @@ from jax import lax
 
 from benchmarks.roofline import DEVICES, PARTS_AT_ONCE, Step, costs, devices_needed, held_bytes, measure, times
 from configs.synthetic_gaitset import get_config
-from gil_jax.models.convolution import convolve
+from gil_jax.ops.convolution import convolve
 
 
 def _costs(function, *shapes, dtype=jnp.float32, trips=1):

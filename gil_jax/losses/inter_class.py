@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gil_jax.losses.pairs import Classes, Pairs, cosines, distances, dot_products, pairs_of, to_cosines
 from gil_jax.losses.parts import Surroundings, over_parts
-from gil_jax.losses.triplets import hinge_over_triplets, number_of_triplets, softplus_over_triplets
+from gil_jax.ops.pairs import Classes, Pairs, cosines, distances, dot_products, pairs_of, to_cosines
+from gil_jax.ops.triplets import hinge_over_triplets, number_of_triplets, softplus_over_triplets
 
 COLLAPSE = 0.1  # of the margin: this near to it, and distances this small, mean that all embeddings are one
 SIMILARITIES = {"dot": dot_products, "cosine": cosines, "distance": lambda pairs: -distances(pairs)}
@@ -24,7 +24,7 @@ def _mean(values, chosen):
 
 
 def _unlikeness(cosine):
-    """u = 1 - (cos + 1) / 2 + 0.01: 0.01 for the same direction, 1.01 for opposite ones."""
+    """U = 1 - (cos + 1) / 2 + 0.01: 0.01 for the same direction, 1.01 for opposite ones."""
     return 1.0 - (cosine + 1.0) / 2.0 + 0.01
 
 

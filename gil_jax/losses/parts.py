@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
 
-from gil_jax.losses.pairs import Classes, classes_of, cosines, pairs_of
-
-AXIS = "data"
+from gil_jax.ops.pairs import Classes, classes_of, cosines, pairs_of
+from gil_jax.sharding import BY_PARTS, BY_ROWS, DATA, REPLICATED, data_devices, per_device
 
 
 class Surroundings(NamedTuple):
@@ -47,7 +45,7 @@ def _work_through(part_loss: Callable, embeddings, labels, given, devices: int):
     all_pairs, least = lax.map(lambda start: jax.vmap(measure)(rows_of(start)), starts)
     least = jnp.min(least)
     if devices > 1:
-        least = lax.pmin(least, AXIS)
+        least = lax.pmin(least, DATA)
     surroundings = Surroundings(classes, least)
 
     def work(rows, pairs):
@@ -67,20 +65,14 @@ def _work_through(part_loss: Callable, embeddings, labels, given, devices: int):
 
 
 def _on_all_devices(part_loss, embeddings, labels, given):
-    mesh = jax.typeof(embeddings).sharding.mesh
-    devices = mesh.shape.get(AXIS, 1)
+    devices = data_devices(embeddings)
     parts = embeddings.shape[1]
     filling = ((0, 0), (0, -parts % (devices * parts_at_once())), (0, 0))
     embeddings = jnp.pad(embeddings, filling, constant_values=1.0)  # cosines of 1: the least one stays
     work_through = partial(_work_through, part_loss, devices=devices)
     if devices > 1:
-        whole, of_parts, slopes_of_parts = PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(None, AXIS)
-        work_through = jax.shard_map(
-            work_through,
-            mesh=mesh,
-            in_specs=(slopes_of_parts, whole, whole),
-            out_specs=(of_parts, of_parts, slopes_of_parts),
-            check_vma=False,
+        work_through = per_device(
+            work_through, embeddings, (BY_PARTS, REPLICATED, REPLICATED), (BY_ROWS, BY_ROWS, BY_PARTS)
         )
     values, statistics, slopes = work_through(embeddings, labels, given)
     values, statistics = jax.tree.map(lambda x: x[:parts], (values, statistics))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gil_jax.models import layers
-from gil_jax.models.convolution import convolve
+from gil_jax.ops.convolution import convolve
 from gil_jax.types import ModelOutput
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gil_jax.models.convolution import convolve
+from gil_jax.ops.convolution import convolve
 
 
 class Convolution(nnx.Module):
@@ -59,7 +59,7 @@ def part_product(parts, kernel):
 
 
 def normalise(x, axis: int):
-    """x over its length along the axis, at least 1e-12 as in PyTorch."""
+    """X over its length along the axis, at least 1e-12 as in PyTorch."""
     squared = jnp.sum(x * x, axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.maximum(squared, 1e-24))
 
@@ -120,7 +120,7 @@ def max_pool(frames):
 
 
 def over_frames(frame_mask, frames):
-    """bool [n, s] with as many axes as the frames [n, s, ...]."""
+    """Bool [n, s] with as many axes as the frames [n, s, ...]."""
     return frame_mask.reshape(*frame_mask.shape, *[1] * (frames.ndim - 2))
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from gil_jax.losses.pairs import Classes, positives_of
+from gil_jax.ops.pairs import Classes, positives_of
 
 
 def _hinge_pass(distance, classes: Classes, margin):

@@ -38,7 +38,7 @@ def fits(kernel) -> bool:
 
 
 def convolve(frames, kernel):
-    """frames [n, s, strips, h, w, c], kernel [time, 3, 3, c, out] -> [n, s, strips, h, w, out], zero padding.
+    """Frames [n, s, strips, h, w, c], kernel [time, 3, 3, c, out] -> [n, s, strips, h, w, out], zero padding.
 
     In the dtype of the frames.
     """

@@ -31,7 +31,7 @@ class Classes(NamedTuple):
 
 
 def classes_of(labels) -> Classes:
-    """labels int32 [n] -> Classes. Classes may have any sizes, known only when the program runs."""
+    """Labels int32 [n] -> Classes. Classes may have any sizes, known only when the program runs."""
     real = labels >= 0
     equal = labels[:, None] == labels
     same = equal & real
@@ -74,7 +74,7 @@ class Pairs(NamedTuple):
 
 @jax.custom_vjp
 def _inner_products(rows):
-    """rows [n, d] -> [n, n]. Backward, both factors' shares are added first and multiplied once."""
+    """Rows [n, d] -> [n, n]. Backward, both factors' shares are added first and multiplied once."""
     return jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST)
 
 
@@ -90,7 +90,7 @@ _inner_products.defvjp(_inner_products_forward, _inner_products_backward)
 
 
 def pairs_of(rows, labels) -> Pairs:
-    """rows float32 [n, d] of one part, labels int32 [n] -> Pairs. Filling rows count as zeros."""
+    """Rows float32 [n, d] of one part, labels int32 [n] -> Pairs. Filling rows count as zeros."""
     real = (labels >= 0)[:, None]
     rows = jnp.where(real, rows, 0.0)
     fixed = lax.stop_gradient(rows)

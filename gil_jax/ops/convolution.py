@@ -9,11 +9,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from gil_jax.models import winograd
+from gil_jax.ops import winograd
+from gil_jax.sharding import BY_ROWS, DATA, REPLICATED, data_devices, per_device
 
-WHOLE, CUT = PartitionSpec(), PartitionSpec("data")
 GROUP_BYTES = 2**21  # of frames that are worked on at a time: they should stay in the cache of a core
 
 
@@ -30,7 +29,7 @@ def convolve(frames, kernel, *, strips: int = 1):
 
 
 def _in_two_dimensions(frames, kernel):
-    """frames [n, s, strips, h, w, c], kernel [height, width, c, out]: strips and frames are a batch of images."""
+    """Frames [n, s, strips, h, w, c], kernel [height, width, c, out]: strips and frames are a batch of images."""
     images = jax.lax.conv_general_dilated(
         frames.reshape(-1, *frames.shape[3:]), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -96,27 +95,26 @@ _convolve.defvjp(_forward, _backward)
 def _cpu_convolve(frames, kernel):
     if not winograd.fits(kernel):
         return _taps_as_channels(frames, kernel)
-    return _on_each_device(winograd.convolve, CUT, frames, kernel)
+    return _on_each_device(winograd.convolve, BY_ROWS, frames, kernel)
 
 
 def _cpu_kernel_gradient(frames, kernel, gradient):
     function = winograd.kernel_gradient if winograd.fits(kernel) else _kernel_gradient_by_groups
-    return _on_each_device(function, WHOLE, frames, kernel, gradient)
+    return _on_each_device(function, REPLICATED, frames, kernel, gradient)
 
 
 def _on_each_device(function, result, frames, kernel, *gradient):
     """Where the sequences are cut over devices, each works through its own; a whole result is their sum."""
-    mesh = jax.typeof(frames).sharding.mesh
-    devices = mesh.shape.get("data", 1)
+    devices = data_devices(frames)
     if devices == 1 or frames.shape[0] % devices:
         return function(frames, kernel, *gradient)
 
     def of_device(*arrays):
         own = function(*arrays)
-        return own if result == CUT else jax.lax.psum(own, "data")
+        return own if result == BY_ROWS else jax.lax.psum(own, DATA)
 
-    cuts = (CUT, WHOLE, *(CUT for _ in gradient))
-    on_devices = jax.shard_map(of_device, mesh=mesh, in_specs=cuts, out_specs=result, check_vma=False)
+    shares = (BY_ROWS, REPLICATED, *(BY_ROWS for _ in gradient))
+    on_devices = per_device(of_device, frames, shares, result)
     return on_devices(frames, kernel, *gradient)
 
 
