@@ -1,10 +1,15 @@
 """Files that are whole or absent, whatever stops the process or the machine."""
 
+import contextlib
 import ctypes
 import errno
 import os
+import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+
+from tqdm import tqdm
 
 # Folders of some network file systems can't be flushed; their servers keep the order of operations themselves.
 _NO_FLUSH = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
@@ -72,3 +77,23 @@ def _flush(path: str | os.PathLike) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, waiting: str = "") -> Iterator[None]:
+    """Hold the lock file `path` for one process at a time; a dead owner holds none.
+
+    waiting: printed where another process holds it. Raises OSError where the folder can't be written.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise OSError("this needs Linux or macOS; on Windows work inside WSL") from error
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                tqdm.write(waiting, file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
