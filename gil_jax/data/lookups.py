@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, runtime_checkable
 from typing import Protocol as Interface
 
 import numpy as np
@@ -19,10 +19,11 @@ class Submission:
     """The file of nearest people for probes that nobody here can label.
 
     label: "condition", "view" or "sequence", the column that names a probe; header: the names of the columns, the
-    probe's first, then one for each of the nearest gallery sequences.
+    probe's first, then one for each of the nearest gallery sequences. as_numbers: write "00042" as 42.
     """
 
     label: str = "sequence"
+    as_numbers: bool = False
     header: tuple[str, ...] = ("sequence", *(f"rank{i}" for i in range(1, 21)))
 
 
@@ -66,6 +67,7 @@ class Protocol:
     submission: Submission = Submission()
 
 
+@runtime_checkable
 class Labels(Interface):
     """Labels of sequences, str [n] each: a SequenceTable or an EmbeddingTable."""
 

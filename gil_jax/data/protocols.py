@@ -83,7 +83,7 @@ GREW = Protocol(
     subjects=(*_numbered("{:05d}train", range(1, 20001)), *_numbered("{:05d}", range(1, 6001)), "probe"),
     splits={"official": _numbered("{:05d}train", range(1, 20001))},
     compare="together",
-    submission=Submission("view", ("videoId", *_numbered("rank{}", range(1, 21)))),
+    submission=Submission("view", True, ("videoId", *_numbered("rank{}", range(1, 21)))),
 )
 
 # The camera is the view up to the first underscore.
@@ -126,7 +126,7 @@ HID = Protocol(
     probes={"submission": ("probe/*/*",)},
     unlabelled=("probe",),
     compare="together",
-    submission=Submission("condition", ("videoID", "label")),
+    submission=Submission("condition", False, ("videoID", "label")),
 )
 
 
