@@ -57,6 +57,7 @@ def base_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.metric = "euclidean"  # or "cosine"
+    config.eval.rerank = ()  # k-reciprocal re-ranking: (k1, k2, lambda), e.g. (6, 6, 0.3)
     config.eval.length_buckets = 4  # sequences are padded to so many lengths; each is compiled once
     config.eval.frames_per_batch = 2048  # padded frames a batch: memory, not results, depends on it
 
