@@ -109,7 +109,7 @@ class Cost(NamedTuple):
 
 
 def medians(rivals: dict, repeats: int) -> dict[str, Cost]:
-    """name -> median cost of its function; the rivals take turns."""
+    """Name -> median cost of its function; the rivals take turns."""
     costs = {name: [] for name in rivals}
     for _ in range(repeats):
         for name, run in rivals.items():
@@ -135,7 +135,7 @@ def report(title: str, rates: dict[str, tuple[float, ...]]) -> None:
 
 
 def per_second(count: int, costs: dict[str, Cost]) -> dict[str, tuple[float, float]]:
-    """name -> (count a second of the clock, count a second of a processor)"""
+    """Name -> (count a second of the clock, count a second of a processor)"""
     return {name: (count / cost.clock, count / cost.cpu) for name, cost in costs.items()}
 
 

@@ -55,7 +55,7 @@ def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
 
     from gil_jax.data.loader import plan_eval_batches
     from gil_jax.evaluation.embedding import embed_split, make_embed
-    from gil_jax.sharding import make_mesh, over_batch, replicated, use_all_cores
+    from gil_jax.sharding import make_mesh, replicated, sharded_over_data, use_all_cores
     from gil_jax.train_state import make_network
 
     config = base_config()
@@ -70,7 +70,7 @@ def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
 
     def compiled(n: int, s: int):
         kinds = ((n, s, *cut_columns(source[0]).shape[1:]), jnp.uint8), ((n, s), jnp.bool_)
-        batch = [jax.ShapeDtypeStruct(*kind, sharding=over_batch(mesh)) for kind in kinds]
+        batch = [jax.ShapeDtypeStruct(*kind, sharding=sharded_over_data(mesh)) for kind in kinds]
         return embed.lower(params, batch_stats, *batch).compile()
 
     start = time.perf_counter()

@@ -46,12 +46,12 @@ def ours(embeddings, labels):
     import jax.numpy as jnp
 
     from gil_jax.losses import make_loss
-    from gil_jax.sharding import make_mesh, over_batch, replicated, use_all_cores
+    from gil_jax.sharding import make_mesh, replicated, sharded_over_data, use_all_cores
     from gil_jax.types import ModelOutput
 
     use_all_cores(len(labels))
     mesh = make_mesh()
-    embeddings, labels = jax.device_put(embeddings, over_batch(mesh)), jax.device_put(labels, replicated(mesh))
+    embeddings, labels = jax.device_put(embeddings, sharded_over_data(mesh)), jax.device_put(labels, replicated(mesh))
     loss_fn = make_loss({"triplet": {}, "pair_softplus": {"similarity": "dot", "temperature": TEMPERATURE}})
 
     def loss(embeddings, labels):

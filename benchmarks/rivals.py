@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from gil_jax.processes import end_with_parent, keep_memory
+from gil_jax.processes import end_with_parent, keep_freed_memory
 
 JAX, SAME, PLAIN = "JAX", "PyTorch, same allocator", "PyTorch as it comes"
 CLASSES = 74
@@ -29,7 +29,7 @@ class Rival:
     """A process that times calls of its own.
 
     build(*arguments) -> (calls, facts) runs in the process, once; calls: name -> a function that returns when its work
-    is done. keeps_memory: freed memory stays with the process (`keep_memory`), otherwise the usual allocator works.
+    is done. keeps_memory: freed memory stays with the process (`keep_freed_memory`), otherwise the usual allocator works.
     """
 
     def __init__(self, build: Callable, *arguments, keeps_memory: bool):
@@ -69,7 +69,7 @@ class Rival:
 def _serve(pipe, parent: int, keeps_memory: bool, build: Callable, arguments: tuple) -> None:
     end_with_parent(parent)
     if keeps_memory:
-        keep_memory()
+        keep_freed_memory()
     calls, facts = build(*arguments)
     pipe.send(facts)
     while (name := pipe.recv()) is not None:

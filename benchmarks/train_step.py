@@ -40,7 +40,7 @@ def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
     import optax
 
     from gil_jax.losses import make_loss
-    from gil_jax.sharding import make_mesh, of_batch, of_state, replicated, use_all_cores
+    from gil_jax.sharding import batch_sharding, make_mesh, replicated, state_sharding, use_all_cores
     from gil_jax.train_state import TrainState, make_network
     from gil_jax.train_step import make_train_step
     from gil_jax.types import Batch
@@ -63,13 +63,13 @@ def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
         return sum(jnp.mean(jnp.square(x)) for x in jax.tree.leaves(output))
 
     shapes = jax.eval_shape(init)
-    layout, whole = of_state(mesh, shapes), replicated(mesh)
+    layout, whole = state_sharding(mesh, shapes), replicated(mesh)
     batch = Batch(silhouettes(), np.ones((len(LABELS), FRAMES), bool), LABELS)
     flops = jax.jit(step).trace(shapes, batch).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
-    batch = jax.device_put(batch, of_batch(mesh))
-    jitted = jax.jit(step, in_shardings=(layout, of_batch(mesh)), out_shardings=(layout, whole), donate_argnums=0)
+    batch = jax.device_put(batch, batch_sharding(mesh))
+    jitted = jax.jit(step, in_shardings=(layout, batch_sharding(mesh)), out_shardings=(layout, whole), donate_argnums=0)
     compiled = jitted.lower(shapes, batch).compile()
-    cut = {"in_shardings": (layout.params, layout.batch_stats, of_batch(mesh)), "out_shardings": whole}
+    cut = {"in_shardings": (layout.params, layout.batch_stats, batch_sharding(mesh)), "out_shardings": whole}
     forward_alone, backward = jax.jit(forward, **cut), jax.jit(jax.value_and_grad(forward), **cut)
     held = [jax.jit(init, out_shardings=layout)()]  # the step takes its state's memory
 
@@ -87,7 +87,7 @@ def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
 
 
 def torch_stages(name: str) -> tuple[dict, None]:
-    """stage -> a call, for the same network from torch's own layers."""
+    """Stage -> a call, for the same network from torch's own layers."""
     import torch
     from torch.nn import functional
 

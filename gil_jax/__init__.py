@@ -1,0 +1,1 @@
+"""Gait recognition with the Generalized Inter-class Loss in JAX and Flax."""

@@ -82,8 +82,8 @@ def _with_numbers(tree):
     return {int(k) if isinstance(k, str) and k.isdigit() else k: _with_numbers(v) for k, v in tree.items()}
 
 
-def take_over(workdir: str, params: dict, batch_stats: dict) -> tuple[dict, dict, list[str]]:
-    """Start from the network of another workdir (`config.init_from`): (params, batch_stats, names left as they were).
+def load_pretrained(workdir: str, params: dict, batch_stats: dict) -> tuple[dict, dict, list[str]]:
+    """Load the network of another workdir (`config.init_from`): (params, batch_stats, names newly initialised).
 
     An array is taken where name and shape agree. One that only the new network has, and a classifier of other
     classes, stay as they were initialised. Raises ValueError that lists any other array that does not fit.

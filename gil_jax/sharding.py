@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int
 
 from gil_jax.processes import available_cores
 from gil_jax.types import Batch
@@ -16,14 +17,14 @@ REPLICATED, BY_ROWS, BY_PARTS = PartitionSpec(), PartitionSpec(DATA), PartitionS
 
 
 def use_all_cores(rows: int, model_devices: int = 1) -> None:
-    """On a CPU, make every core that this process may use a device; before the first array. GPU and TPU: no change.
+    """Make every core that this process may use a device; before the first array. No effect on GPU and TPU.
 
-    XLA works on many of its convolutions with one core only, so a device that is all cores leaves most of them idle.
-    rows: of the global batch, which the devices share evenly: there are as many of them as divide it. A number that
-    the environment names (XLA_FLAGS, JAX_NUM_CPU_DEVICES) stays.
+    XLA runs many of its CPU convolutions on one core only, so one device of all cores leaves most of them idle.
+    rows: of the global batch, which the devices share evenly: there are as many devices as divide it. Does nothing if
+    XLA_FLAGS or JAX_NUM_CPU_DEVICES sets the number of devices.
     """
-    asked = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if asked or "JAX_NUM_CPU_DEVICES" in os.environ:
+    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if is_set or "JAX_NUM_CPU_DEVICES" in os.environ:
         return
     most = max(available_cores() // max(model_devices, 1), 1)
     shared_by = max(number for number in range(1, most + 1) if rows % number == 0)
@@ -31,7 +32,7 @@ def use_all_cores(rows: int, model_devices: int = 1) -> None:
 
 
 def make_mesh(model_devices: int = 1) -> Mesh:
-    """All devices of all processes as a mesh ("data", "model"); `model_devices` of them share a classifier."""
+    """All devices of all processes as a mesh ("data", "model"); `model_devices` of them share one classifier."""
     devices = jax.device_count()
     if model_devices < 1 or devices % model_devices:
         raise ValueError(
@@ -42,47 +43,73 @@ def make_mesh(model_devices: int = 1) -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Replicate an array: every device holds all of it."""
     return NamedSharding(mesh, REPLICATED)
 
 
-def over_batch(mesh: Mesh) -> NamedSharding:
-    """The first axis is cut over "data"."""
+def sharded_over_data(mesh: Mesh) -> NamedSharding:
+    """Shard the first axis over "data"."""
     return NamedSharding(mesh, BY_ROWS)
 
 
-def of_batch(mesh: Mesh) -> Batch:
-    """The layout of a training batch: labels are whole, so that no device waits for another's before its network."""
-    return Batch(over_batch(mesh), over_batch(mesh), replicated(mesh))
+def batch_sharding(mesh: Mesh) -> Batch:
+    """Shardings of a training batch.
+
+    Labels are replicated: every device needs all of them, and gathering them at the start of a step would make the
+    devices wait for each other.
+    """
+    return Batch(sharded_over_data(mesh), sharded_over_data(mesh), replicated(mesh))
 
 
-def of_state(mesh: Mesh, state):
-    """The layout of a TrainState: whole on every device, but classifiers are cut over their classes on "model"."""
-    cut = mesh.shape[MODEL]
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """Shardings of a TrainState: replicated, but classifiers are sharded by their classes over "model"."""
+    shards = mesh.shape[MODEL]
 
     def layout(path, leaf):
         is_classifier = any("classifier" in str(key) for key in path)
-        if cut > 1 and is_classifier and leaf.ndim and leaf.shape[-1] % cut == 0:
+        if shards > 1 and is_classifier and leaf.ndim and leaf.shape[-1] % shards == 0:
             return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
         return replicated(mesh)
 
     return jax.tree_util.tree_map_with_path(layout, state)
 
 
-def local_rows(mesh: Mesh, rows: int) -> slice:
-    """The rows of a global batch that this process loads."""
-    layout = over_batch(mesh).addressable_devices_indices_map((rows,))
-    starts, stops = zip(*(index[0].indices(rows)[:2] for index in layout.values()), strict=True)
-    return slice(min(starts), max(stops))
+def local_rows(mesh: Mesh, rows: int) -> Int[np.ndarray, " m"]:
+    """The rows of a global batch of `rows` that the devices of this process hold, ascending."""
+    return rows_of_process(mesh.devices, jax.process_index(), rows)
 
 
-def to_devices(layout, rows: int, arrays):
-    """Arrays of this process -> global arrays [rows, ...], each in its layout: its rows of one that is cut, or all."""
-    return jax.tree.map(
-        lambda place, x: jax.make_array_from_process_local_data(place, np.asarray(x), (rows, *x.shape[1:])),
-        layout,
-        arrays,
-    )
+def rows_of_process(devices: np.ndarray, process: int, rows: int) -> Int[np.ndarray, " m"]:
+    """The rows of a global batch that the devices of a process hold, ascending.
+
+    devices: of a mesh [data, model]. jax orders them by the topology, so a process need not hold neighbouring rows.
+    """
+    shards = np.arange(rows).reshape(len(devices), -1)
+    owned = [any(device.process_index == process for device in along_model) for along_model in devices]
+    return shards[owned].reshape(-1)
+
+
+def to_devices(layout: Any, rows: int, arrays: Any) -> Any:
+    """Arrays of this process -> global arrays [rows, ...] in the layout.
+
+    Each array holds either all rows, or those of `local_rows`.
+    """
+
+    def place(sharding: NamedSharding, x: np.ndarray) -> jax.Array:
+        shape = (rows, *x.shape[1:])
+        if len(x) == rows:
+            return jax.make_array_from_callback(shape, sharding, lambda index: x[index])
+        indices = sharding.addressable_devices_indices_map((rows,)).values()
+        held = np.unique(np.concatenate([np.arange(rows)[index] for index in indices]))
+
+        def shard(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(rows)
+            first = int(np.searchsorted(held, start))
+            return x[first : first + stop - start]
+
+        return jax.make_array_from_callback(shape, sharding, shard)
+
+    return jax.tree.map(place, layout, arrays)
 
 
 def data_devices(array: jax.Array) -> int:

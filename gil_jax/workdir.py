@@ -5,6 +5,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from gil_jax.checks import flatten
+from gil_jax.data.dataset import Dataset
 from gil_jax.data.protocols import Split
 
 # What may change between a stop and the next start: nothing of it changes the parameters that a step reaches.
@@ -25,7 +27,7 @@ def open_workdir(workdir: str, config: ConfigDict, fingerprint: str, split: Spli
         raise ValueError(
             f"{folder} was trained on another {what}, see its data.json: give the same --config.data or a new --workdir"
         )
-    wanted, held = _flat(json.loads(config.to_json())), _flat(read_json(folder / "config.json") or {})
+    wanted, held = flatten(json.loads(config.to_json())), flatten(read_json(folder / "config.json") or {})
     differing = [
         f"  config.{name}: {held.get(name)!r} there, {wanted.get(name)!r} now"
         for name in sorted(held.keys() | wanted.keys())
@@ -39,6 +41,18 @@ def open_workdir(workdir: str, config: ConfigDict, fingerprint: str, split: Spli
         )
     _write(folder / "config.json", json.loads(config.to_json()))
     _write(folder / "data.json", now)
+
+
+def check_unseen(workdir: str, dataset: Dataset) -> None:
+    """Raise ValueError where the split tests people whom the workdir trained on."""
+    trained = read_json(Path(workdir) / "data.json")
+    if trained and trained["fingerprint"] == dataset.source.fingerprint:
+        both = sorted(set(trained["train"]) & set(dataset.split.test))
+        if both:
+            raise ValueError(
+                f"config.data.split={dataset.split.name!r} tests {len(both)} people whom {workdir} trained on "
+                f"({', '.join(both[:5])} ...): give the split of the training, see its data.json"
+            )
 
 
 def read_json(path: Path) -> dict | None:
@@ -58,12 +72,6 @@ def _write(path: Path, content: dict) -> None:
     aside = path.with_name(path.name + ".tmp")
     aside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     aside.replace(path)
-
-
-def _flat(tree, prefix: str = "") -> dict:
-    if not isinstance(tree, dict):
-        return {prefix: tree}
-    return {k: v for key, value in tree.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def _is_free(name: str) -> bool:

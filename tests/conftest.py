@@ -23,10 +23,11 @@ def records(tmp_path_factory):
 @pytest.fixture
 def tiny_config(records):
     """A config that trains on them in seconds."""
+    from data_prep.prepare import prepare_synthetic
     from tests.tiny_config import get_config
 
     config = get_config()
-    config.data.dir = str(records)
+    config.data.dir = prepare_synthetic(config.synthetic.to_dict(), str(records), config.data.height)
     return config
 
 

@@ -162,13 +162,12 @@ class Shades:
 
 def test_every_sequence_keeps_its_labels_and_its_place():
     def embed(silhouettes, frame_mask):
-        shades = energy_images(silhouettes, frame_mask)
-        return shades[:, :, :2], shades
+        return energy_images(silhouettes, frame_mask)[:, :, :2]
 
     rows = np.array([3, 29, 7, 8, 11, 0, 24])
     config = base_config().eval
     config.frames_per_batch = 64
-    for table in embed_split(embed, make_mesh(), Shades(), rows, config):
-        np.testing.assert_allclose(table.embeddings[:, 0, 0] * 255, rows, rtol=1e-5)
-        assert table.subjects.tolist() == [f"s{row}" for row in rows]
-        assert table.views.tolist() == [f"v{row}" for row in rows]
+    table = embed_split(embed, make_mesh(), Shades(), rows, config)
+    np.testing.assert_allclose(table.embeddings[:, 0, 0] * 255, rows, rtol=1e-5)
+    assert table.subjects.tolist() == [f"s{row}" for row in rows]
+    assert table.views.tolist() == [f"v{row}" for row in rows]

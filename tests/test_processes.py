@@ -8,9 +8,9 @@ import pytest
 FAULTS = """
 import resource
 import numpy as np
-from gil_jax.processes import keep_memory
+from gil_jax.processes import keep_freed_memory
 if {keeps}:
-    keep_memory()
+    keep_freed_memory()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     np.ones(50_000_000, np.uint8)

@@ -15,7 +15,8 @@ import pytest
 
 from gil_jax import sharding
 from gil_jax.checkpoint import open_checkpoints, restore_network
-from gil_jax.train_loop import evaluate, open_data, train_and_evaluate
+from gil_jax.data.dataset import open_dataset
+from gil_jax.train_loop import evaluate, train_and_evaluate
 
 ROOT = Path(__file__).parent.parent
 
@@ -318,7 +319,7 @@ def test_unknown_fields_are_errors(records, tmp_path):
 
 
 def test_the_split_tests_nobody_it_trains(tiny_config):
-    data = open_data(tiny_config)
+    data = open_dataset(tiny_config)
     assert data.split.train == ("001", "002", "003", "004", "005")
     assert data.split.test == ("006",)
     subjects = data.source.table.subjects

@@ -1,0 +1,1 @@
+"""Data sets: records, protocols and splits, batches."""

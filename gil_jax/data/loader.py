@@ -14,13 +14,13 @@ from gil_jax.types import Batch
 
 
 def train_batches(
-    source, rows_of_subject: list[np.ndarray], config, seed: int, start: int, stop: int, slots: slice
+    source, rows_of_subject: list[np.ndarray], config, seed: int, start: int, stop: int, slots: np.ndarray
 ) -> Iterator[Batch]:
     """The batches of the steps start .. stop - 1, each a pure function of (seed, step, slot).
 
     source[i] -> uint8 [s, h, h]; rows_of_subject: for every class its rows of the source; config: `config.data`;
-    slots: the rows of the global batch (subjects * sequences of them) that this process loads; the labels are those
-    of the whole batch. The number of workers and processes changes nothing but the speed.
+    slots: int [m], the rows of the global batch (subjects * sequences of them) that this process loads; labels are
+    of the global batch. The number of workers and processes changes nothing but the speed.
     """
     make = partial(_train_batch, source, rows_of_subject, dict(config), seed, slots)
     return _prefetched(make, range(start, stop), config["workers"])
@@ -30,10 +30,9 @@ def _train_batch(source, rows_of_subject, config, seed, slots, step) -> Batch:
     rows, labels = draw_sequences(
         rows_of_subject, config["subjects_per_batch"], config["sequences_per_subject"], seed, step
     )
-    mine = range(slots.start, slots.stop)
     height = source.height
-    silhouettes = np.empty((len(mine), config["frames"], height, cut_width(height)), np.uint8)
-    for place, slot in enumerate(mine):
+    silhouettes = np.empty((len(slots), config["frames"], height, cut_width(height)), np.uint8)
+    for place, slot in enumerate(slots.tolist()):
         sequence = source[int(rows[slot])]
         rng = np.random.default_rng([seed, step, slot])
         picked = sample_frames(rng, len(sequence), config["frames"], config["order"], config["skip"])
@@ -62,7 +61,7 @@ def plan_eval_batches(lengths: np.ndarray, frames_per_batch: int, divisor: int, 
 
 
 def eval_batches(source, plan: list, slots_of) -> Iterator[Batch]:
-    """The batches of a plan (rows into the source); slots_of(n) -> slice: the rows that this process loads.
+    """The batches of a plan (rows into the source); slots_of(n) -> int [m]: the rows that this process loads.
 
     Rows that only fill a batch up hold one empty frame and the label -1; the others hold their row of the source.
     """
@@ -72,7 +71,7 @@ def eval_batches(source, plan: list, slots_of) -> Iterator[Batch]:
 
 def _eval_batch(source, plan, slots, index) -> Batch:
     rows, n, length = plan[index]
-    mine = range(*slots[n].indices(n))
+    mine = slots[n].tolist()
     height = source.height
     silhouettes = np.zeros((len(mine), length, height, height), np.uint8)
     frame_mask = np.zeros((len(mine), length), bool)

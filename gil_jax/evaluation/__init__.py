@@ -1,0 +1,1 @@
+"""Evaluation: embeddings of a split, ranking, the report."""

@@ -1,30 +1,40 @@
 """The embeddings of a split, computed in batches of mixed lengths on all devices."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, UInt8
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gil_jax.data.loader import eval_batches, plan_eval_batches
-from gil_jax.sharding import local_rows, over_batch, replicated, to_devices
+from gil_jax.data.source import SilhouetteSource
+from gil_jax.sharding import DATA, local_rows, replicated, sharded_over_data, to_devices
 from gil_jax.train_state import Network
 from gil_jax.types import EmbeddingTable
 
 
-def make_embed(network: Network, mesh):
-    """embed(params, batch_stats, silhouettes, frame_mask) -> (embeddings [n, p, d], energy images [n, 1, h * w]).
+def make_embed(network: Network, mesh: Mesh) -> Callable:
+    """embed(params, batch_stats, silhouettes, frame_mask) -> embeddings float32 [n, p, d], replicated.
 
-    Compiled once for every shape of a batch; the results are whole on every process.
+    Compiled once for every shape of a batch.
     """
 
     def embed(params, batch_stats, silhouettes, frame_mask):
-        embeddings = network.embed(params, batch_stats, silhouettes, frame_mask).embeddings
-        return embeddings, energy_images(silhouettes, frame_mask)
+        return network.embed(params, batch_stats, silhouettes, frame_mask).embeddings
 
     return jax.jit(embed, out_shardings=replicated(mesh))
 
 
-def energy_images(silhouettes, frame_mask):
+def make_energy_images(mesh: Mesh) -> Callable:
+    """`energy_images`, jitted, with a replicated result."""
+    return jax.jit(energy_images, out_shardings=replicated(mesh))
+
+
+def energy_images(silhouettes: UInt8[Array, "n s h w"], frame_mask: Bool[Array, "n s"]) -> Float[Array, "n 1 pixels"]:
     """Gait energy images (Han and Bhanu, TPAMI 2006), the mean silhouette: float32 [n, 1, h * w] in 0 .. 1."""
     weight = frame_mask.astype(jnp.float32)
     total = jnp.einsum("nshw,ns->nhw", silhouettes.astype(jnp.float32), weight)
@@ -32,23 +42,29 @@ def energy_images(silhouettes, frame_mask):
     return mean.reshape(len(mean), 1, -1)
 
 
-def embed_split(embed, mesh, source, rows: np.ndarray, config):
-    """Embed the sequences `rows` of a source: two EmbeddingTables, of the network and of the energy images.
+def embed_split(
+    embed: Callable,
+    mesh: Mesh,
+    source: SilhouetteSource,
+    rows: Int[np.ndarray, " n"],
+    limits: ConfigDict,
+    shown: str = "embed",
+) -> EmbeddingTable:
+    """Embed the sequences `rows` of a source.
 
-    embed: from make_embed, with params and batch_stats bound; config: `config.eval`.
+    embed: (silhouettes, frame_mask) -> [n, p, d], as from `make_embed` with params and batch_stats bound. limits:
+    `config.eval`. shown: the word beside the progress bar.
     """
     table = source.table
-    plan = plan_eval_batches(table.lengths[rows], config.frames_per_batch, mesh.shape["data"], config.length_buckets)
+    plan = plan_eval_batches(table.lengths[rows], limits.frames_per_batch, mesh.shape[DATA], limits.length_buckets)
     batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
-    cut, results = over_batch(mesh), None
-    with tqdm(total=len(rows), desc="embed", unit="seq", disable=jax.process_index() > 0) as bar:
+    layout, result = sharded_over_data(mesh), None
+    with tqdm(total=len(rows), desc=shown, unit="seq", disable=jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
-            outputs = embed(*to_devices((cut, cut), n, (batch.silhouettes, batch.frame_mask)))
-            outputs = [np.asarray(x)[: len(picked)] for x in outputs]
-            if results is None:
-                results = [np.zeros((len(rows), *x.shape[1:]), np.float32) for x in outputs]
-            for result, output in zip(results, outputs, strict=True):
-                result[picked] = output
+            output = np.asarray(embed(*to_devices((layout, layout), n, (batch.silhouettes, batch.frame_mask))))
+            if result is None:
+                result = np.zeros((len(rows), *output.shape[1:]), np.float32)
+            result[picked] = output[: len(picked)]
             bar.update(len(picked))
-    labels = (table.subjects[rows], table.conditions[rows], table.views[rows])
-    return [EmbeddingTable(result, *labels) for result in results]
+    assert result is not None, "no sequences"
+    return EmbeddingTable(result, table.subjects[rows], table.conditions[rows], table.views[rows])

@@ -1,0 +1,28 @@
+"""The config that a workdir was trained with: `run_train.py --mode=eval --workdir=<dir>` uses it.
+
+python run_train.py --mode=eval --config=configs/from_workdir.py:<dir> --workdir=<dir>
+"""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs.base import base_config
+
+
+def get_config(workdir: str) -> ConfigDict:
+    """Read config.json of `workdir`; fields that it lacks have their defaults."""
+    path = Path(workdir).expanduser() / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, so no workdir of a run; give --config=configs/<row>.py")
+    config = base_config()
+    with config.unlocked():
+        config.update(_tuples(json.loads(path.read_text(encoding="utf-8"))))
+    return config
+
+
+def _tuples(value):
+    if isinstance(value, dict):
+        return {name: _tuples(member) for name, member in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
