@@ -25,7 +25,7 @@ class PartTemporalConvolution(nnx.Module):
     def __call__(self, parts: Float[Array, "n s p c"]) -> Float[Array, "n s p out"]:
         """Convolve every part with its own kernel."""
         kernel = self.kernel[...]
-        windows = windows_of_frames(parts, kernel.shape[1], 0)
+        windows = windows_of_frames(parts, kernel.shape[1], 0.0)
         return jnp.einsum("tnspc,ptcd->nspd", jnp.stack(windows), kernel)
 
 
@@ -44,7 +44,7 @@ class MicroMotion(nnx.Module):
         """Apply it to parts that are zero on padding frames."""
         squeezed = layers.zero_padding(layers.leaky_relu(self.squeeze(parts)), frame_mask)
         attention = jax.nn.sigmoid(self.expand(squeezed))
-        mean = sum(windows_of_frames(parts, self.window, 0)) / self.window
+        mean = sum(windows_of_frames(parts, self.window, 0.0)) / self.window
         lowest = jnp.where(layers.over_frames(frame_mask, parts), parts, jnp.full((), -jnp.inf, parts.dtype))
         highest = jnp.stack(windows_of_frames(lowest, self.window, -jnp.inf)).max(axis=0)
         return attention * (mean + highest)
