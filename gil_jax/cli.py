@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 
 from gil_jax.checkpoint import open_checkpoints, restore_network, save
+from gil_jax.config import resolve
 from gil_jax.describe import network_cost, step_cost
 from gil_jax.models import MODELS
 from gil_jax.sharding import make_mesh
@@ -89,7 +90,7 @@ def _export(workdir: str, file: str, step: int | None) -> None:
 
 
 def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -> None:
-    configs = {path: _load_config(path) for path in paths}
+    configs = {path: resolve(_load_config(path)) for path in paths}
     print(f"| config | parameters | multiply-adds (one sequence of {frames} frames) | embedding |")
     print("|---|---|---|---|")
     for path, config in configs.items():

@@ -161,7 +161,7 @@ def test_initialisation_is_that_of_the_reference(name):
     ({"name": "gaitset", "channels": (2, 4)}, "model.channels"),
     ({"name": "gaitset", "bins": (16, 5)}, "model.bins"),
     ({"name": "gaitset", "height": 50}, "model.height"),
-    ({"name": "gaitset", "num_classes": 5}, "model.num_classes"),
+    ({"name": "gaitset", "num_classes": -1}, "model.num_classes"),
     ({"name": "gaitset", "dtype": "float16"}, "model.dtype"),
     ({"name": "baseline"}, "model.num_classes"),
     ({"name": "gaitgl"}, "model.num_classes"),
@@ -171,7 +171,7 @@ def test_initialisation_is_that_of_the_reference(name):
     ({"name": "gaitpart", "halvings": (0, 2)}, "model.halvings"),
     ({"name": "gaitpart", "halvings": (0, 2, 5)}, "model.halvings"),
     ({"name": "gaitpart", "channels": (32, 64, 126)}, "model.channels"),
-    ({"name": "gln", "num_classes": 5}, "model.num_classes"),
+    ({"name": "gln", "num_classes": -1}, "model.num_classes"),
     ({"name": "gln", "compact": True}, "model.num_classes"),
     ({"name": "gln", "dropout": 1.0}, "model.dropout"),
 ])  # fmt: skip

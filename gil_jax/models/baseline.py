@@ -1,6 +1,6 @@
-"""Baseline: per-frame convolutions, set pooling, horizontal pooling, and a classifier behind BatchNorm per part.
+"""Baseline: per-frame convolutions, set pooling, horizontal pooling and a BNNeck classifier.
 
-The baseline of OpenGait (Fan et al., CVPR 2023, arXiv 2211.06597); the neck is that of Luo et al., CVPRW 2019.
+Fan et al., CVPR 2023, arXiv 2211.06597 (OpenGait); the neck by Luo et al., CVPRW 2019.
 """
 
 from flax import nnx
@@ -10,18 +10,19 @@ from gil_jax.types import ModelOutput
 
 
 class Baseline(nnx.Module):
-    """Embeddings from the part-linear layer; logits from the normalised embeddings and classes.
+    """Embeddings from the part-linear layer; logits are cosines between normalised embeddings and classes.
 
-    channels: of the stages; the first two end in a pooling. features: of an embedding. bins: numbers of strips of
-    the horizontal pooling. height: of a silhouette in pixels. Raises ValueError that names the field that does not fit.
+    channels: of the stages; the first two end in a pooling. features: of an embedding. bins: strip counts of the
+    horizontal pooling. height: of a silhouette in pixels. num_classes: of the classifier, the training subjects.
+    dtype: of the convolutions. Raises ValueError that names the field that does not fit.
     """
 
     def __init__(
         self,
         *,
-        channels: tuple = (64, 128, 256),
+        channels: tuple[int, ...] = (64, 128, 256),
         features: int = 256,
-        bins: tuple = (16, 8, 4, 2, 1),
+        bins: tuple[int, ...] = (16, 8, 4, 2, 1),
         height: int = 64,
         num_classes: int = 0,
         dtype: str = "float32",
@@ -36,11 +37,10 @@ class Baseline(nnx.Module):
             self.stages.append(layers.Block(before, out, first_size=5 if before == 1 else 3, rngs=rngs))
         parts = sum(bins)
         self.head = layers.PartLinear(parts, channels[-1], features, rngs=rngs)
-        self.norm = layers.BatchNorm(parts * features, rngs=rngs)
-        self.classifier = layers.PartLinear(parts, features, num_classes, rngs=rngs)
+        self.norm, self.classifier = layers.bnneck(parts, features, num_classes, rngs=rngs)
 
-    def __call__(self, silhouettes, frame_mask) -> ModelOutput:
-        """uint8 [n, s, h, w], bool [n, s] -> embeddings [n, sum(bins), features], logits [n, sum(bins), classes]."""
+    def __call__(self, silhouettes: layers.Silhouettes, frame_mask: layers.FrameMask) -> ModelOutput:
+        """Return embeddings float32 [n, sum(bins), features] and logits [n, sum(bins), num_classes]."""
         frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
         for index, stage in enumerate(self.stages):
             frames = stage(frames)
@@ -48,6 +48,4 @@ class Baseline(nnx.Module):
                 frames = layers.max_pool(frames)
         maps = layers.max_over_frames(frames, frame_mask)[:, 0]
         embeddings = self.head(layers.horizontal_pooling(maps, self.bins))
-        normed = self.norm(embeddings.reshape(len(embeddings), -1)).reshape(embeddings.shape)
-        classes = layers.normalise(self.classifier.kernel[...], axis=1)
-        return ModelOutput(embeddings, layers.part_product(layers.normalise(normed, axis=-1), classes))
+        return ModelOutput(embeddings, layers.bnneck_logits(embeddings, self.norm, self.classifier))

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
 from gil_jax.models import layers
 from gil_jax.types import ModelOutput
@@ -10,22 +11,24 @@ from gil_jax.types import ModelOutput
 class GaitSet(nnx.Module):
     """Per-frame features and a global branch, each pooled over the set and over horizontal strips.
 
-    channels: of the three blocks. features: of an embedding. bins: numbers of strips of the horizontal pooling.
-    height: of a silhouette in pixels. Raises ValueError that names the field where these do not fit.
+    channels: of the three blocks. features: of an embedding. bins: strip counts of the horizontal pooling. height: of
+    a silhouette in pixels. num_classes: of the classifier behind the embeddings (ours, `layers.bnneck_logits`: the
+    published network has none, a cross entropy needs one); 0: no classifier, the published network. dtype: of the
+    convolutions. Raises ValueError that names the field that does not fit.
     """
 
     def __init__(
         self,
         *,
-        channels: tuple = (32, 64, 128),
+        channels: tuple[int, ...] = (32, 64, 128),
         features: int = 256,
-        bins: tuple = (16, 8, 4, 2, 1),
+        bins: tuple[int, ...] = (16, 8, 4, 2, 1),
         height: int = 64,
         num_classes: int = 0,
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ):
-        layers.check_no_classifier("gaitset", num_classes)
+        layers.check_optional_classifier(num_classes)
         layers.check_channels(channels, (3,))
         layers.check_bins(bins, height, halvings=2)
         self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
@@ -35,12 +38,14 @@ class GaitSet(nnx.Module):
         self.frame3 = layers.Block(second, third, rngs=rngs)
         self.global2 = layers.Block(first, second, rngs=rngs)
         self.global3 = layers.Block(second, third, rngs=rngs)
-        self.head = layers.PartLinear(2 * sum(bins), third, features, rngs=rngs)
+        parts = 2 * sum(bins)
+        self.head = layers.PartLinear(parts, third, features, rngs=rngs)
+        self.norm, self.classifier = layers.bnneck(parts, features, num_classes, rngs=rngs)
 
-    def __call__(self, silhouettes, frame_mask) -> ModelOutput:
-        """uint8 [n, s, h, w], bool [n, s] -> embeddings float32 [n, 2 sum(bins), features]; no logits."""
+    def __call__(self, silhouettes: layers.Silhouettes, frame_mask: layers.FrameMask) -> ModelOutput:
+        """Return embeddings float32 [n, 2 sum(bins), features]; with classes, logits [n, 2 sum(bins), num_classes]."""
 
-        def set_max(frames):
+        def set_max(frames: Array) -> Array:
             return layers.max_over_frames(frames, frame_mask)
 
         frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
@@ -51,4 +56,5 @@ class GaitSet(nnx.Module):
         set_map = set_max(self.frame3(frames))
         branch = branch + set_map
         pooled = [layers.horizontal_pooling(maps[:, 0], self.bins) for maps in (set_map, branch)]
-        return ModelOutput(self.head(jnp.concatenate(pooled, axis=1)))
+        embeddings = self.head(jnp.concatenate(pooled, axis=1))
+        return ModelOutput(embeddings, layers.bnneck_logits(embeddings, self.norm, self.classifier))

@@ -1,19 +1,20 @@
-"""GLN: a lateral network over silhouette and set features (Hou, Cao, Liu, Huang, ECCV 2020).
+"""GLN: lateral connections between silhouette and set features (Hou, Cao, Liu, Huang, ECCV 2020).
 
 Phase 1 trains the lateral network; phase 2 starts from it and adds the compact block.
 """
 
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from gil_jax.models import layers
 from gil_jax.types import ModelOutput
 
 
 class CompactBlock(nnx.Module):
-    """All parts of a sequence squeezed into one short vector and its logits: [n, p, d] -> float32 [n, 1, k].
+    """Logits from all parts of a sequence, reduced to one short vector: [n, p, d] -> float32 [n, 1, k].
 
-    The biases of both BatchNorms stay what they are, 0 at the start.
+    The biases of both BatchNorms are not trained: 0, or the value of a checkpoint.
     """
 
     def __init__(self, inputs: int, features: int, num_classes: int, *, dropout: float, rngs: nnx.Rngs):
@@ -24,28 +25,30 @@ class CompactBlock(nnx.Module):
         self.reduced_norm = layers.BatchNorm(features, train_bias=False, rngs=rngs)
         self.classifier = nnx.Linear(features, num_classes, use_bias=False, kernel_init=initialise, rngs=rngs)
 
-    def __call__(self, embeddings):
+    def __call__(self, embeddings: Float[Array, "n p d"]) -> Float[Array, "n 1 k"]:
+        """Return the logits."""
         flat = self.encoder_norm(embeddings.reshape(len(embeddings), -1))
         reduced = self.reduce(nnx.relu(self.dropout(flat)))
         return self.classifier(self.reduced_norm(reduced))[:, None]
 
 
 class GLN(nnx.Module):
-    """Three stages of frames beside two of the set, joined top-down as in a feature pyramid.
+    """Three stages of frames and two of the set, joined top-down as in a feature pyramid.
 
-    channels: of the three stages. lateral_channels: of the joined maps. features: of an embedding. bins: numbers of
-    strips of the horizontal pooling of each map. height: of a silhouette in pixels. compact: phase 2, with the
-    compact block of compact_features, the dropout share before it and logits of num_classes.
-    Raises ValueError that names the field that does not fit.
+    channels: of the three stages. lateral_channels: of the joined maps. features: of an embedding. bins: strip counts
+    of the horizontal pooling of each map. height: of a silhouette in pixels. compact: phase 2, with the compact block
+    of compact_features, the dropout share before it and logits of num_classes. Phase 1 with num_classes > 0 has a
+    classifier behind the embeddings (ours, `layers.bnneck_logits`: the published phase 1 has none, a cross entropy
+    needs one). dtype: of the convolutions. Raises ValueError that names the field that does not fit.
     """
 
     def __init__(
         self,
         *,
-        channels: tuple = (32, 64, 128),
+        channels: tuple[int, ...] = (32, 64, 128),
         lateral_channels: int = 256,
         features: int = 256,
-        bins: tuple = (16, 8, 4, 2, 1),
+        bins: tuple[int, ...] = (16, 8, 4, 2, 1),
         height: int = 128,
         compact: bool = False,
         compact_features: int = 256,
@@ -57,7 +60,7 @@ class GLN(nnx.Module):
         if compact:
             layers.check_classifier("gln with compact=True", num_classes)
         else:
-            layers.check_no_classifier("gln with compact=False", num_classes)
+            layers.check_optional_classifier(num_classes)
         if not 0 <= dropout < 1:
             raise ValueError(f"model.dropout={dropout}: give a share from 0 to below 1")
         layers.check_channels(channels, (3,))
@@ -65,10 +68,10 @@ class GLN(nnx.Module):
         self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
         first, second, third = channels
 
-        def lateral(channels):
+        def lateral(channels: int) -> layers.Convolution:
             return layers.Convolution(2 * channels, lateral_channels, (1, 1), rngs=rngs)
 
-        def smooth():
+        def smooth() -> layers.Convolution:
             return layers.Convolution(lateral_channels, lateral_channels, (3, 3), rngs=rngs)
 
         self.frame0 = layers.Block(1, first, first_size=5, rngs=rngs)
@@ -82,13 +85,18 @@ class GLN(nnx.Module):
         self.head = layers.PartLinear(parts, lateral_channels, features, rngs=rngs)
         if compact:
             self.compact = CompactBlock(parts * features, compact_features, num_classes, dropout=dropout, rngs=rngs)
+            self.norm = self.classifier = None
         else:
             self.compact = None
+            self.norm, self.classifier = layers.bnneck(parts, features, num_classes, rngs=rngs)
 
-    def __call__(self, silhouettes, frame_mask) -> ModelOutput:
-        """uint8 [n, s, h, w], bool [n, s] -> embeddings [n, 3 sum(bins), features]; phase 2: logits [n, 1, classes]."""
+    def __call__(self, silhouettes: layers.Silhouettes, frame_mask: layers.FrameMask) -> ModelOutput:
+        """Return embeddings float32 [n, 3 sum(bins), features] and, with classes, logits.
 
-        def set_max(frames):
+        Logits of phase 1: [n, 3 sum(bins), num_classes], of phase 2: [n, 1, num_classes].
+        """
+
+        def set_max(frames: Array) -> Array:
             return layers.max_over_frames(frames, frame_mask)
 
         frames0 = self.frame0(layers.scale_silhouettes(silhouettes, self.height, self.dtype))
@@ -105,9 +113,11 @@ class GLN(nnx.Module):
         levels = [self.smooth0(level0), self.smooth1(level1), self.smooth2(level2)]
         parts = [layers.horizontal_pooling(level[:, 0], self.bins) for level in levels]
         embeddings = self.head(jnp.concatenate(parts, axis=1))
-        return ModelOutput(embeddings, None if self.compact is None else self.compact(embeddings))
+        if self.compact is not None:
+            return ModelOutput(embeddings, self.compact(embeddings))
+        return ModelOutput(embeddings, layers.bnneck_logits(embeddings, self.norm, self.classifier))
 
 
-def doubled(maps):
-    """Every pixel four times: [n, 1, h, w, c] -> [n, 1, 2 h, 2 w, c]."""
+def doubled(maps: Float[Array, "n 1 h w c"]) -> Float[Array, "n 1 2*h 2*w c"]:
+    """Upsample by 2 to the nearest pixel."""
     return maps.repeat(2, axis=2).repeat(2, axis=3)

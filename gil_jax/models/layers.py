@@ -7,9 +7,14 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, UInt8
 
 from gil_jax.ops.convolution import convolve
+
+Silhouettes = UInt8[Array | np.ndarray, "n s h w"]  # what every network takes
+FrameMask = Bool[Array | np.ndarray, "n s"]
 
 
 class Convolution(nnx.Module):
@@ -94,6 +99,33 @@ class BatchNorm(nnx.BatchNorm):
         return normalised if self.use_bias else normalised + self.fixed_bias[...]
 
 
+def bnneck(
+    parts: int, features: int, num_classes: int, *, rngs: nnx.Rngs
+) -> tuple[BatchNorm, PartLinear] | tuple[None, None]:
+    """Build the layers of `bnneck_logits`: BatchNorm over all p * d features, class weights [p, d, k].
+
+    (None, None) with num_classes=0. The attribute that holds the weights is called `classifier` in every network:
+    `gil_jax/sharding.py` shards arrays of that name by classes.
+    """
+    if not num_classes:
+        return None, None
+    return BatchNorm(parts * features, rngs=rngs), PartLinear(parts, features, num_classes, rngs=rngs)
+
+
+def bnneck_logits(
+    embeddings: Float[Array, "n p d"], norm: BatchNorm | None, classifier: PartLinear | None
+) -> Float[Array, "n p k"] | None:
+    """Cosines between every part, after BatchNorm, and every class; None without a classifier.
+
+    BNNeck of Luo et al., CVPRW 2019, one for every part as in OpenGait's Baseline. The embeddings themselves, which
+    retrieval and the losses of pairs use, stay as they are.
+    """
+    if norm is None or classifier is None:
+        return None
+    normed = norm(embeddings.reshape(len(embeddings), -1)).reshape(embeddings.shape)
+    return part_product(normalise(normed, axis=-1), normalise(classifier.kernel[...], axis=1))
+
+
 def scale_silhouettes(silhouettes, height: int, dtype):
     """uint8 [n, s, h, w] -> [n, s, h, w, 1] between 0 and 1.
 
@@ -174,14 +206,16 @@ def check_channels(channels: tuple, stages: tuple):
         raise ValueError(f"model.channels={tuple(channels)}: give {numbers} positive widths, one for each stage")
 
 
-def check_no_classifier(name: str, num_classes: int):
-    """Raises ValueError where classes are asked of a network that has no logits."""
-    if num_classes:
-        raise ValueError(f"model.num_classes={num_classes}: {name} has no classifier; leave it 0")
+def check_optional_classifier(num_classes: int) -> None:
+    """Raise ValueError for a negative number of classes; 0 leaves the classifier out."""
+    if num_classes < 0:
+        raise ValueError(
+            f"model.num_classes={num_classes}: give the number of training subjects, or 0 for no classifier"
+        )
 
 
-def check_classifier(name: str, num_classes: int):
-    """Raises ValueError where a network that has logits is not told how many classes."""
+def check_classifier(name: str, num_classes: int) -> None:
+    """Raise ValueError where a network whose classifier is not optional has no classes."""
     if num_classes < 1:
         raise ValueError(f"model.num_classes={num_classes}: {name} has a classifier; give the number of subjects")
 

@@ -1,0 +1,279 @@
+"""Compare the loss recipes: the same narrow networks, steps and seeds, ranked on people who were not trained on.
+
+    python -m benchmarks.recipes --folder=<dir> [--networks gaitset ...] [--recipes l_s ...] [--seeds 0 1 2]
+    python -m benchmarks.recipes --folder=<dir> --recipes l_s l_s:simce.weight=0.125
+    python -m benchmarks.recipes --folder=<dir> --data=<data_dir>/<name> --split=first-8
+
+Runs what <dir> does not hold yet, one run after the other on one thread, and prints a table of all of them: rank-1 in
+percent without identical views, mean and standard deviation over the seeds, and the difference to triplet_ce of the
+same seed. Stopped and started again, it goes on with the run that was interrupted, from its first step.
+
+A run is the row configs/casia_b_<network>.py with the recipe, through the training code of run_train.py, made small
+alike for all: widths and batch of ROWS, silhouettes of half the height (32x22), STEPS steps; milestones and warm-up of
+the row are scaled to them. The step of a network and a recipe is compiled once for all seeds. The walkers are those of
+`configs/synthetic_gaitset.py` from six views, 44 people to train and 16 to test.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from configs import synthetic_gaitset
+from gil_jax.data.loader import train_batches
+from gil_jax.evaluation.embedding import embed_split, make_embed
+from gil_jax.evaluation.report import evaluate_table
+from gil_jax.losses import make_loss
+from gil_jax.optim import make_optimizer, make_schedule
+from gil_jax.processes import keep_memory
+from gil_jax.sharding import make_mesh
+from gil_jax.train_loop import Data, open_data
+from gil_jax.train_state import TrainState, make_network
+from gil_jax.train_step import make_train_step
+
+NETWORKS = ("gaitset", "gaitgl", "baseline")
+RECIPES = ("triplet", "triplet_ce", "s_triplet", "l_s", "l_m", "l_s_distance")
+REFERENCE = "triplet_ce"
+STEPS, LOG_EVERY = 300, 10
+PEOPLE, SEQUENCES = 8, 4
+MATRICES_AT = (1 / 80, 1 / 2, 1)  # of the training: the batch whose similarities are kept, as in the paper's Figure 5
+ROWS = {
+    "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
+    "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
+    "gaitgl": {"model": {"channels": (8, 16, 32, 32), "features": 64, "bins": (32,)}, "frames": 9},
+}
+VIEWS = ("000", "036", "072", "108", "144", "180")
+PROBES = ("NM", "BG", "CL")
+
+
+class Run(NamedTuple):
+    """One training: what is kept of it is <folder>/<network>-<recipe>-<seed>.json and .npz."""
+
+    network: str
+    recipe: str
+    seed: int
+
+    def path(self, folder: Path) -> Path:
+        return folder / f"{self.network}-{self.recipe}-{self.seed}.json"
+
+
+class HalfHeight:
+    """A source of silhouettes of half the height and width, all of them in memory: means of 2 x 2 pixels."""
+
+    def __init__(self, source: Any):
+        self.table, self.height = source.table, source.height // 2
+        self._sequences = [self._halved(source[i]) for i in range(len(source))]
+
+    def _halved(self, frames: np.ndarray) -> np.ndarray:
+        blocks = frames.reshape(len(frames), self.height, 2, self.height, 2)
+        return blocks.mean(axis=(2, 4), dtype=np.float32).round().astype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._sequences)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._sequences[index]
+
+
+def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
+    """The CASIA-B row of a network with a recipe ("l_s", or "l_s:simce.weight=0.125"), made small; without data."""
+    name, _, changes = recipe.partition(":")
+    config = importlib.import_module(f"configs.casia_b_{network}").get_config(name)
+    for change in filter(None, changes.split(",")):
+        field, _, value = change.partition("=")
+        config.update_from_flattened_dict({f"loss.{field}" if "." in field else f"optim.{field}": float(value)})
+    scale = steps / config.train.steps
+    config.optim.decay_steps = tuple(round(step * scale) for step in config.optim.decay_steps)
+    config.optim.warmup_steps = round(config.optim.warmup_steps * scale)
+    config.train.steps = steps
+    config.model.update({**ROWS[network]["model"], "height": 32})
+    config.data.update(
+        {
+            "frames": ROWS[network]["frames"],
+            "skip": 0,
+            "subjects_per_batch": PEOPLE,
+            "sequences_per_subject": SEQUENCES,
+            "workers": 0,
+        }
+    )
+    config.eval.update({"length_buckets": 1, "frames_per_batch": 1024})
+    return config
+
+
+def open_walkers(data: str, split: str) -> Data:
+    """The walkers of the study: synthetic ones, or a data set <data_dir>/<name> that data_prep.build wrote."""
+    config = synthetic_gaitset.get_config()
+    if data:
+        path = Path(data).expanduser()
+        del config.synthetic
+        config.data.update({"dir": str(path.parent), "name": path.name})
+    else:
+        config.synthetic.update({"views": VIEWS, "frames": (12, 16)})
+    config.data.split = split
+    opened = open_data(config)
+    return opened._replace(source=HalfHeight(opened.source))
+
+
+class Trainer:
+    """Trains and evaluates runs of one network and recipe; what is compiled is shared by their seeds."""
+
+    def __init__(self, config: ConfigDict, walkers: Data):
+        self.config, self.walkers, self.mesh = config, walkers, make_mesh()
+        self.network = make_network(config.model)
+        schedule = make_schedule(config.optim, config.train.steps)
+        optimizer = make_optimizer(config.optim, schedule)
+        loss_fn = make_loss(config.loss)
+
+        def init(seed) -> TrainState:
+            params, batch_stats = self.network.init(seed)
+            return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+
+        def step(state, batch, seed):
+            return make_train_step(self.network, loss_fn, optimizer, schedule, seed)(state, batch)
+
+        self._init, self._step = jax.jit(init), jax.jit(step, donate_argnums=0)
+        self._embed = make_embed(self.network, self.mesh)
+
+    def run(self, seed: int) -> tuple[dict, dict]:
+        """Train and evaluate: ({"rank1", "history", "seconds"}, arrays: "similarity" [3, n, n], "embeddings")."""
+        began, steps = time.perf_counter(), self.config.train.steps
+        state, history, matrices = self._init(np.int32(seed)), [], []
+        pictured = next(self._batches(seed=0, start=steps))  # the same sequences for every run
+        at = [max(round(share * steps), 1) for share in MATRICES_AT]
+        for step, batch in enumerate(tqdm(self._batches(seed, 0), total=steps, leave=False), 1):
+            state, metrics = self._step(state, batch, np.int32(seed))
+            if step % LOG_EVERY == 0 or step in (1, steps):
+                history.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
+            if step in at:
+                embeddings, _ = self._embed(state.params, state.batch_stats, pictured.silhouettes, pictured.frame_mask)
+                order = np.argsort(pictured.labels, kind="stable")
+                matrices.append(similarity(np.asarray(embeddings)[order]))
+        trained = time.perf_counter()
+        table = self.walkers.source.table
+        rows = np.flatnonzero(np.isin(table.subjects, self.walkers.split.test) & (table.lengths > 0))
+        embed = lambda *batch: self._embed(state.params, state.batch_stats, *batch)  # noqa: E731
+        tables = embed_split(embed, self.mesh, self.walkers.source, rows, self.config.eval)
+        report = evaluate_table(*tables, self.walkers.protocol, self.config.eval.metric)
+        result = {
+            "rank1": {probe: report["rank1"][probe]["excluding_identical_view"] for probe in PROBES},
+            "seconds": [round(trained - began, 1), round(time.perf_counter() - trained, 1)],
+            "history": history,
+        }
+        arrays = {"similarity": np.stack(matrices), "subjects": tables[0].subjects}
+        return result, arrays | {"embeddings": tables[0].embeddings.astype(np.float16)}
+
+    def _batches(self, seed: int, start: int) -> Iterator:
+        steps = self.config.train.steps
+        return train_batches(
+            self.walkers.source,
+            self.walkers.rows_of_subject,
+            self.config.data,
+            seed,
+            start,
+            start + steps,
+            slice(0, PEOPLE * SEQUENCES),
+        )
+
+
+def similarity(embeddings: np.ndarray) -> np.ndarray:
+    """Cosines of the sequences, means over the parts: [n, p, d] -> [n, n]."""
+    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
+    return np.einsum("ipd,jpd->ij", unit, unit) / unit.shape[1]
+
+
+def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Data], steps: int) -> None:
+    """Train what the folder does not hold. Raises ValueError where it holds a run with other settings."""
+    opened, trainer, trained = None, None, None
+    for run in runs:
+        config = small_row(run.network, run.recipe, steps)
+        path = run.path(folder)
+        if path.exists():
+            _check_same(path, config)
+            continue
+        opened = opened or walkers()
+        if trained != run[:2]:
+            people = len(opened.rows_of_subject)
+            if "num_classes" in config.model or "cross_entropy" in config.loss:
+                config.model.num_classes = people
+            trainer, trained = Trainer(config, opened), run[:2]
+        result, arrays = trainer.run(run.seed)
+        np.savez_compressed(path.with_suffix(".npz"), **arrays)
+        kept = {"settings": _settings(config), "people": people, **result}
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
+        partial.replace(path)
+        rates = " / ".join(f"{result['rank1'][probe]:.2f}" for probe in PROBES)
+        print(f"{run.network} {run.recipe} seed {run.seed}: {rates} ({sum(result['seconds']):.0f} s)", flush=True)
+
+
+def _settings(config: ConfigDict) -> dict:
+    """What a result depends on besides seed and data, as JSON gives it back."""
+    model = {name: value for name, value in config.model.items() if name != "num_classes"}
+    parts = {"model": model, "loss": config.loss.to_dict(), "optim": config.optim.to_dict()}
+    return json.loads(json.dumps(parts | {"data": config.data.to_dict(), "steps": config.train.steps}))
+
+
+def _check_same(path: Path, config: ConfigDict) -> None:
+    if json.loads(path.read_text(encoding="utf-8"))["settings"] != _settings(config):
+        raise ValueError(f"{path} was trained with other settings: remove it, or give another --folder")
+
+
+def print_table(networks: list[str], recipes: list[str], seeds: list[int], folder: Path) -> None:
+    """Print mean and standard deviation of rank-1 and of the paired differences, in Markdown."""
+    print("| network | recipe | seeds | NM | BG | CL | NM, difference | BG, difference | CL, difference |")
+    print("|---" * 9 + "|")
+    for network in networks:
+        found = {recipe: _rank1(network, recipe, seeds, folder) for recipe in recipes}
+        reference = found.get(REFERENCE, {})
+        for recipe, rates in found.items():
+            cells = [_spread(list(rates.values()))] if rates else []
+            paired = [rates[seed] - reference[seed] for seed in rates if seed in reference]
+            cells.append(_spread(paired, sign="+") if paired and recipe != REFERENCE else [""] * len(PROBES))
+            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *sum(cells, [])]) + " |")
+
+
+def _rank1(network: str, recipe: str, seeds: list[int], folder: Path) -> dict[int, np.ndarray]:
+    paths = {seed: Run(network, recipe, seed).path(folder) for seed in seeds}
+    kept = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in paths.items() if path.exists()}
+    return {seed: np.array([run["rank1"][probe] for probe in PROBES]) for seed, run in kept.items()}
+
+
+def _spread(rates: list[np.ndarray], sign: str = "") -> list[str]:
+    spread = np.std(rates, axis=0, ddof=1) if len(rates) > 1 else np.full(len(PROBES), np.nan)
+    return [f"{m:{sign}.2f} ± {s:.2f}" for m, s in zip(np.mean(rates, axis=0), spread, strict=True)]
+
+
+def main() -> None:
+    """Train what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="where the results of the runs are kept")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=sorted(ROWS))
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="RECIPE[:TERM.FIELD=VALUE,...]")
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--data", default="", help="<data_dir>/<name> of a built data set; default: synthetic walkers")
+    parser.add_argument("--split", default="first-44", help="who trains, as config.data.split")
+    parser.add_argument("--print", action="store_true", help="train nothing")
+    chosen = parser.parse_args()
+    os.nice(15)
+    os.environ["NPROC"] = "1"  # threads of XLA, which it starts with the first array
+    keep_memory()
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    runs = [Run(n, r, seed) for n in chosen.networks for r in chosen.recipes for seed in chosen.seeds]
+    if not chosen.print:
+        train_missing(runs, chosen.folder, lambda: open_walkers(chosen.data, chosen.split), chosen.steps)
+    print_table(chosen.networks, chosen.recipes, chosen.seeds, chosen.folder)
+
+
+if __name__ == "__main__":
+    main()
