@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from gil_jax import torch_keys
+from gil_jax.torch_shapes import infer_config
 from gil_jax.train_state import make_network
 
 # Their axes in the order in which our arrays hold them: O out, I in, D time, H height, W width, P parts, C any.
@@ -63,7 +64,7 @@ def convert(state: dict, name: str, **overrides) -> tuple[dict, dict, dict]:
     if "fc_bin.0" in state:  # the original GaitSet release keeps it in a list
         state = {**state, "fc_bin": state["fc_bin.0"]}
         del state["fc_bin.0"]
-    config = torch_keys.infer_config(name, {key: value.shape for key, value in state.items()}, overrides)
+    config = infer_config(name, {key: value.shape for key, value in state.items()}, overrides)
     try:
         wanted = jax.eval_shape(make_network(config).init, 0)
     except ValueError as error:
@@ -148,7 +149,7 @@ def _other_network(state: dict, name: str) -> str:
     """A hint where the names fit another network better."""
 
     def matches(other):
-        config = torch_keys.infer_config(other, {key: value.shape for key, value in state.items()}, {})
+        config = infer_config(other, {key: value.shape for key, value in state.items()}, {})
         tables = [torch_keys.key_table(config)] + ([torch_keys.GAITSET_ORIGINAL] if other == "gaitset" else [])
         return max(sum(key.format(part=0) in state for key, _ in table.values()) / len(table) for table in tables)
 
