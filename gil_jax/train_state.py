@@ -63,12 +63,13 @@ def make_network(model_config) -> Network:
     def train(params, batch_stats, silhouettes, frame_mask, key):
         model = merge(params, batch_stats, key, training=True)
         with convolution_method(method):
-            output = model(silhouettes, frame_mask)
+            output = model(jnp.asarray(silhouettes), jnp.asarray(frame_mask))
         return output, split(model)[2]
 
     def embed(params, batch_stats, silhouettes, frame_mask):
         with convolution_method(method):
-            return merge(params, batch_stats, jax.random.key(0), training=False)(silhouettes, frame_mask)
+            model = merge(params, batch_stats, jax.random.key(0), training=False)
+            return model(jnp.asarray(silhouettes), jnp.asarray(frame_mask))
 
     return Network(init, train, embed)
 

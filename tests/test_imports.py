@@ -56,7 +56,7 @@ ONLY_IN = {
     "NamedSharding": {"gil_jax/sharding.py"},
     "jax.shard_map": {"gil_jax/sharding.py"},
     "PartitionSpec": {"gil_jax/sharding.py"},
-    "torch": {"gil_jax/torch_weights.py"},
+    "torch": {"gil_jax/torch_file.py"},
 }
 
 

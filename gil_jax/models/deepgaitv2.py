@@ -1,7 +1,6 @@
 """DeepGaitV2: a deep residual network of frames, 2-D, 3-D or pseudo-3-D (Fan et al., arXiv 2303.03301)."""
 
 from flax import nnx
-from jaxtyping import Array, UInt8
 
 from gil_jax.models import layers, residual
 from gil_jax.types import ModelOutput
@@ -39,7 +38,7 @@ class DeepGaitV2(nnx.Module):
         self.backbone = residual.Backbone(channels, blocks, mode=mode, rngs=rngs)
         self.neck = layers.NeckHead(sum(bins), channels[-1], features, num_classes, use_neck=use_neck, rngs=rngs)
 
-    def __call__(self, silhouettes: UInt8[Array, "n s h w"], frame_mask: layers.FrameMask) -> ModelOutput:
+    def __call__(self, silhouettes: layers.Silhouettes, frame_mask: layers.FrameMask) -> ModelOutput:
         """Embeddings and logits of silhouettes."""
         frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
         frames = self.backbone(frames, frame_mask)

@@ -1,7 +1,6 @@
 """GaitBase: a small ResNet of every frame (Fan et al., OpenGait, CVPR 2023, arXiv 2211.06597)."""
 
 from flax import nnx
-from jaxtyping import Array, UInt8
 
 from gil_jax.models import layers, residual
 from gil_jax.types import ModelOutput
@@ -35,7 +34,7 @@ class GaitBase(nnx.Module):
         self.backbone = residual.Backbone(channels, blocks, rngs=rngs)
         self.neck = layers.NeckHead(sum(bins), channels[-1], features, num_classes, use_neck=use_neck, rngs=rngs)
 
-    def __call__(self, silhouettes: UInt8[Array, "n s h w"], frame_mask: layers.FrameMask) -> ModelOutput:
+    def __call__(self, silhouettes: layers.Silhouettes, frame_mask: layers.FrameMask) -> ModelOutput:
         """Embeddings and logits of silhouettes."""
         frames = layers.scale_silhouettes(silhouettes, self.height, self.dtype)
         frames = self.backbone(frames, frame_mask)

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
 from gil_jax.models import layers
-from gil_jax.models.layers import FrameMask, Frames
+from gil_jax.models.layers import FrameMask, Frames, Silhouettes
 from gil_jax.ops.convolution import convolve
 from gil_jax.types import ModelOutput
 
@@ -127,7 +127,7 @@ class GaitGL(nnx.Module):
         self.norm = layers.BatchNorm(features, rngs=rngs)
         self.classifier = layers.PartLinear(sum(bins), features, num_classes, rngs=rngs)
 
-    def __call__(self, silhouettes: UInt8[Array, "n s h w"], frame_mask: FrameMask) -> ModelOutput:
+    def __call__(self, silhouettes: Silhouettes, frame_mask: FrameMask) -> ModelOutput:
         """Embeddings [n, sum(bins), features] and logits [n, sum(bins), classes] of silhouettes.
 
         Padded frames are set to zero before every convolution, as beyond the end of a sequence on its own.
@@ -152,7 +152,7 @@ class GaitGL(nnx.Module):
 
 
 def repeat_short_sequences(
-    silhouettes: UInt8[Array, "n s h w"], frame_mask: FrameMask
+    silhouettes: Silhouettes, frame_mask: FrameMask
 ) -> tuple[UInt8[Array, "n frames h w"], Bool[Array, "n frames"]]:
     """Repeat one frame to three and two frames to four, since the temporal convolution needs three.
 

@@ -15,6 +15,7 @@ from gil_jax.types import ModelOutput
 
 Silhouettes = UInt8[Array, "n s h w"]  # what every network takes
 FrameMask = Bool[Array, "n s"]
+Silhouettes = UInt8[Array, "n s h w"]
 Frames = Float[Array, "n s h w c"]
 
 
@@ -104,9 +105,8 @@ class BatchNorm(nnx.BatchNorm):
         values = x.astype(jnp.float32)
         mean, variance = self.mean[...], self.var[...]
         if not self.use_running_average:
-            weights = (
-                jnp.ones((), jnp.float32) if frame_mask is None else over_frames(frame_mask, x).astype(jnp.float32)
-            )
+            real = jnp.ones((), bool) if frame_mask is None else over_frames(frame_mask, x)
+            weights = real.astype(jnp.float32)
             axes = tuple(range(x.ndim - 1))
             rows = jnp.sum(weights) * (math.prod(x.shape[:-1]) // weights.size)
             mean = jnp.sum(values * weights, axes) / rows
@@ -169,7 +169,7 @@ class NeckHead(nnx.Module):
         return ModelOutput(normed if evaluated_behind_neck else embeddings, logits)
 
 
-def scale_silhouettes(silhouettes: UInt8[Array, "n s h w"], height: int, dtype: jnp.dtype) -> Float[Array, "n s h w 1"]:
+def scale_silhouettes(silhouettes: Silhouettes, height: int, dtype: jnp.dtype) -> Float[Array, "n s h w 1"]:
     """Scale silhouettes to 0 .. 1.
 
     Raises ValueError where their height is not the network's.
