@@ -144,10 +144,12 @@ def _shape_cause(found: tuple, expected: tuple) -> str:
 def _other_network(state: dict, name: str) -> str:
     """Hint at the network that the names fit better."""
 
-    def matches(other: str) -> float:
+    def matches(other: str) -> tuple[float, float]:
+        """The share of the file's keys that a network knows, then of the network's keys that are in the file."""
         config = infer_config(other, {key: value.shape for key, value in state.items()}, {})
         tables = [torch_keys.key_table(config)] + ([torch_keys.GAITSET_ORIGINAL] if other == "gaitset" else [])
-        return max(sum(key.format(part=0) in state for key, _ in table.values()) / len(table) for table in tables)
+        hits = [sum(key.format(part=0) in state for key, _ in table.values()) for table in tables]
+        return max(hits) / len(state), max(hit / len(table) for hit, table in zip(hits, tables, strict=True))
 
     scores = {other: matches(other) for other in torch_keys.NETWORKS}
     best = max(scores, key=lambda other: scores[other])
