@@ -20,6 +20,7 @@ LEAST = {
     "data.skip": 0,
     "data.workers": 0,
     "eval.length_buckets": 1,
+    "eval.frames_limit": 0,
     "eval.frames_per_batch": 1,
     "optim.learning_rate": 0,
     "optim.min_learning_rate": 0,

@@ -101,7 +101,7 @@ def _check_finite(state: dict[str, np.ndarray]) -> None:
         )
 
 
-def _check(state: dict, table: torch_keys.Table, wanted: tuple, name: str) -> None:
+def _check(state: dict, table: torch_keys.Table, wanted: tuple[dict, dict], name: str) -> None:
     """Raise ValueError with a table of what does not fit."""
     expected = {}
     for path, (key, axes) in table.items():

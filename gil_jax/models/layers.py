@@ -15,7 +15,6 @@ from gil_jax.types import ModelOutput
 
 Silhouettes = UInt8[Array, "n s h w"]  # what every network takes
 FrameMask = Bool[Array, "n s"]
-Silhouettes = UInt8[Array, "n s h w"]
 Frames = Float[Array, "n s h w c"]
 
 
