@@ -25,6 +25,8 @@ _WITHIN = 0.6  # share of a blob that lies within an expected box to be a piece 
 _PERSON_HEIGHT = 0.55  # of the others' height; a smaller piece is no person
 _APART = 0.25  # heights between the middles of two people who part
 _UNLIKE, _CLEAR = 0.6, 0.12  # cost of people who are unlike, and how much better than all others a match must be
+_CHANGED = 0.3  # distance of colours (Bhattacharyya) at which another person is seen; of one person 99 % are below 0.25
+_NEAR = 0.15  # heights between pieces of one person
 ONE_TORSO = 0.36  # width of a torso over the height; wider, most often, are two people
 
 
@@ -62,6 +64,7 @@ class RawTrack:
     end: str = ""
     colours: Float[np.ndarray, " k"] | None = None
     expected: tuple[np.ndarray, np.ndarray, int] | None = None
+    settled: bool = False
 
 
 class _Found(NamedTuple):
@@ -71,6 +74,7 @@ class _Found(NamedTuple):
     group: bool = False
     members: tuple[RawTrack, ...] = ()
     resumed: RawTrack | None = None
+    parted: bool = False  # from others: it counts as a person from its first frame
 
 
 class Follower:
@@ -104,15 +108,15 @@ class Follower:
             when, index = tracked.last_detection.data
             if when != self._frame:
                 continue
-            blob, group, members, resumed = found[index]
+            blob, group, members, resumed, parted = found[index]
             if tracked.id not in self._live:
                 if resumed is None and not group:
                     self._tracks += 1
-                self._live[tracked.id] = resumed or RawTrack(0 if group else self._tracks, group, list(members))
+                number = 0 if group else self._tracks
+                self._live[tracked.id] = resumed or RawTrack(number, group, list(members), settled=parted)
             track = self._live[tracked.id]
+            _learn_colours(track, blob, colours_of(frame.picture, blob))
             track.last = blob
-            new = colours_of(frame.picture, blob)
-            track.colours = new if track.colours is None else 0.9 * track.colours + 0.1 * new
             track.observations.append(_observe(self._frame, blob))
             seen.append((track.number, blob))
             if len(track.observations) >= LONGEST:
@@ -157,11 +161,10 @@ class Follower:
                 continue
             if _parts(track, pieces):
                 self._park(tracked)
-                known = track.members if track.number == 0 else [track] * _was_one(track)
-                track.group = track.group or not known
-                over, parted = self._resume(known, pieces, [colours[b] for b in mine])
-                ended += over + [track] * (track not in known)
-                track.end = track.end or "several people part"
+                track.group = not _was_one(track)
+                track.end = "another person appears" if _was_one(track) else "several people part"
+                over, parted = self._resume(track.members, pieces, [colours[b] for b in mine])
+                ended += [*over, track]
                 found += parted
                 continue
             whole, others = _join_near(track, pieces, covered[t, mine])
@@ -171,6 +174,9 @@ class Follower:
                 over, parted = self._resume(track.members, [whole], [colours[mine[0]]])
                 ended += [*over, track]
                 found += parted
+            elif not track.group and _unlike(track, whole, colours[mine[0]]):
+                ended += self._end(tracked, "the colours change: another person, or hidden in part")
+                found.append(_Found(whole))
             else:
                 found.append(_Found(whole, track.group))
         found += [_Found(blob) for b, blob in enumerate(blobs) if b not in taken]
@@ -200,7 +206,7 @@ class Follower:
         over = [member for member in members if all(member is not r for r in resumed.values())]
         for member in over:
             member.end = "touches others"
-        return over, [_Found(piece, resumed=resumed.get(p)) for p, piece in enumerate(pieces)]
+        return over, [_Found(piece, resumed=resumed.get(p), parted=True) for p, piece in enumerate(pieces)]
 
     def _overlaps(
         self, living: list[TrackedObject], labels: Int32[np.ndarray, "h w"], blobs: int
@@ -230,7 +236,7 @@ class Follower:
             t
             for t, track in holds.items()
             if track.observations[-1].box.height >= _PERSON_HEIGHT * tallest
-            and len(track.observations) >= _SETTLED * self._fps
+            and (track.settled or len(track.observations) >= _SETTLED * self._fps)
         ]
 
     def _park(self, tracked: TrackedObject) -> RawTrack:
@@ -268,10 +274,10 @@ def colours_of(picture: UInt8[np.ndarray, "h w 3"], blob: Blob) -> Float[np.ndar
 
 
 def _distances(new: Float[np.ndarray, "n 4"], followed: Float[np.ndarray, "m 4"]) -> Float[np.ndarray, "n m"]:
-    """Distance of the middles in heights, and half the logarithm of the heights' ratio, of (x, y, height, height)."""
+    """Distance of the middles in heights, and the logarithm of the heights' ratio, of (x, y, height, height)."""
     heights, expected = np.maximum(new[:, None, 2], 1), np.maximum(followed[None, :, 2], 1)
     far = np.hypot(new[:, None, 0] - followed[None, :, 0], new[:, None, 1] - followed[None, :, 1])
-    return far / np.maximum(heights, expected) + 0.5 * np.abs(np.log(heights / expected))
+    return far / np.maximum(heights, expected) + np.abs(np.log(heights / expected))
 
 
 def _middle(box: Box) -> Float[np.ndarray, " 2"]:
@@ -294,6 +300,19 @@ def _usual_height(track: RawTrack) -> float:
     return float(np.median([o.box.height for o in track.observations[-15:]]))
 
 
+def _unlike(track: RawTrack, blob: Blob, colours: np.ndarray) -> bool:
+    assert track.colours is not None
+    return 1 - float(np.sqrt(track.colours * colours).sum()) > _CHANGED
+
+
+def _learn_colours(track: RawTrack, blob: Blob, colours: np.ndarray) -> None:
+    """Average the colours of a track over frames in which the person is about as tall as usual."""
+    if track.colours is None:
+        track.colours = colours
+    elif abs(np.log(blob.box.height / _usual_height(track))) < 0.2:
+        track.colours = 0.9 * track.colours + 0.1 * colours
+
+
 def _parts(track: RawTrack, pieces: list[Blob]) -> bool:
     """Tell whether the pieces of a track are several people: tall ones that stand apart."""
     usual = _usual_height(track)
@@ -309,7 +328,8 @@ def _join_near(track: RawTrack, pieces: list[Blob], covered: np.ndarray) -> tupl
     whole, others = pieces[order[0]], []
     for p in order[1:]:
         union = join([whole, pieces[p]])
-        if union.box.height <= 1.15 * usual and union.box.width <= 1.3 * wide:
+        gap = union.box.height - whole.box.height - pieces[p].box.height
+        if gap <= _NEAR * usual and union.box.height <= 1.15 * usual and union.box.width <= 1.3 * wide:
             whole = union
         else:
             others.append(pieces[p])
