@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from data_prep.video.sources import MaskedFrame
 
@@ -44,15 +44,22 @@ class Blob(NamedTuple):
     """A region of a mask.
 
     crop: its pixels within the box, 0 or 255. sure: share of sure pixels. largest: share of its largest piece, 1 where
-    it is one piece. instance: its id in masks that tell instances apart, 0 otherwise.
+    it is one piece. colours: histogram of its upper and its lower half, with sum 1. instance: its id in masks that tell
+    instances apart, 0 otherwise.
     """
 
     box: Box
     crop: UInt8[np.ndarray, "h w"]
     area: int
-    sure: float
+    colours: Float[np.ndarray, " k"]
+    sure: float = 1.0
     largest: float = 1.0
     instance: int = 0
+
+    @property
+    def middle(self) -> Float[np.ndarray, " 2"]:
+        """The middle (x, y) of the box."""
+        return np.array([self.box.left + self.box.width / 2, self.box.top + self.box.height / 2])
 
 
 class Shape(NamedTuple):
@@ -66,7 +73,7 @@ class Shape(NamedTuple):
 def find_blobs(frame: MaskedFrame) -> tuple[list[Blob], Int32[np.ndarray, "h w"]]:
     """Find the regions of a mask that are large and sure enough, and label their pixels 1, 2, ... in that order."""
     if frame.ids is not None:
-        return _instances(frame.ids)
+        return _instances(frame)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(frame.mask, connectivity=8, ltype=cv2.CV_32S)
     blobs, order = [], np.zeros(len(stats), np.int32)
     for label in range(1, len(stats)):
@@ -80,7 +87,7 @@ def find_blobs(frame: MaskedFrame) -> tuple[list[Blob], Int32[np.ndarray, "h w"]
             continue
         sure = cv2.countNonZero(cv2.bitwise_and(crop, frame.sure[box.slices])) / area
         if sure >= _SUREST:
-            blobs.append(Blob(box, crop, area, sure))
+            blobs.append(Blob(box, crop, area, colours_of(frame.picture, box, crop), sure))
             order[label] = len(blobs)
     return blobs, order[labels]
 
@@ -98,7 +105,28 @@ def join(blobs: list[Blob]) -> Blob:
     areas = np.array([blob.area for blob in blobs])
     sure = float(np.average([blob.sure for blob in blobs], weights=areas))
     box = Box(left, top, right - left, bottom - top)
-    return Blob(box, crop, int(areas.sum()), sure, float(areas.max() / areas.sum()))
+    colours = np.average([blob.colours for blob in blobs], axis=0, weights=areas)
+    return Blob(box, crop, int(areas.sum()), colours, sure, float(areas.max() / areas.sum()))
+
+
+def colours_of(
+    picture: UInt8[np.ndarray, "h w 3"], box: Box, crop: UInt8[np.ndarray, "h2 w2"]
+) -> Float[np.ndarray, " k"]:
+    """Count the colours of a person's upper and lower half: 6 x 6 x 6 bins each, with sum 1."""
+    view, half = picture[box.slices], box.height // 2
+    histograms = [
+        cv2.calcHist([view[rows]], [0, 1, 2], crop[rows], [6, 6, 6], [0, 256, 0, 256, 0, 256]).ravel()
+        if view[rows].size
+        else np.zeros(6**3, np.float32)
+        for rows in (slice(0, half), slice(half, None))
+    ]
+    histogram = np.concatenate(histograms).astype(float)
+    return histogram / max(float(histogram.sum()), 1.0)
+
+
+def unlikeness(one: Float[np.ndarray, " k"], other: Float[np.ndarray, " k"]) -> float:
+    """Distance of two colour histograms, 0 to 1: 1 minus the Bhattacharyya coefficient."""
+    return 1 - float(np.sqrt(one * other).sum())
 
 
 def shape_of(crop: UInt8[np.ndarray, "h w"]) -> Shape:
@@ -141,16 +169,20 @@ def _wide_runs(row: np.ndarray, least: float) -> int:
     return int(np.count_nonzero(stops - starts >= least))
 
 
-def _instances(ids: np.ndarray) -> tuple[list[Blob], np.ndarray]:
+def _instances(frame: MaskedFrame) -> tuple[list[Blob], np.ndarray]:
+    ids = frame.ids
+    assert ids is not None
     blobs, labels = [], np.zeros(ids.shape, np.int32)
     for instance in np.unique(ids[ids > 0]):
         body = np.where(ids == instance, np.uint8(255), np.uint8(0))
-        box = Box(*cv2.boundingRect(body))
-        area = cv2.countNonZero(body)
+        left, top, width, height = cv2.boundingRect(body)
+        box, area = Box(left, top, width, height), cv2.countNonZero(body)
         if area < _SMALLEST * ids.size:
             continue
+        crop = body[box.slices]
         pieces, _, stats, _ = cv2.connectedComponentsWithStats(body, connectivity=8)
         largest = max(int(stats[piece][4]) for piece in range(1, pieces)) / area
-        blobs.append(Blob(box, body[box.slices], area, 1.0, largest, int(instance)))
+        colours = colours_of(frame.picture, box, crop)
+        blobs.append(Blob(box, crop, area, colours, largest=largest, instance=int(instance)))
         labels[body > 0] = len(blobs)
     return blobs, labels

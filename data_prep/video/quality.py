@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_prep.video.follow import ONE_TORSO, Observation, RawTrack
+from data_prep.video.people import ONE_TORSO, Observation, RawTrack
 
 KEPT_QUALITY = 0.5  # a frame of less is left out
 _WINDOW = 1.0  # seconds around a frame that say which height and area are to be expected
@@ -108,7 +108,7 @@ def _reason(
     height = float(np.median([o.box.height for o in observations]))
     slimness = float(np.median([o.box.width / o.box.height for o in observations]))
     two = float(np.mean([o.shape.heads > 1 or o.shape.torso > ONE_TORSO + 0.1 for o in observations]))
-    if track.group:
+    if track.several:
         return "several people in one"
     if height < limits.least_height:
         return f"too small: {height:.0f} pixels high, of {limits.least_height}"
