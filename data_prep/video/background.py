@@ -54,8 +54,10 @@ class BackgroundLearner:
         self._seen += 1
         self._learner.apply(frame, learningRate=1 / self._seen)
 
-    def background(self) -> Background:
-        """Return the background that was learned; at least one frame must have been added."""
+    def background(self) -> Background | None:
+        """Return the background that was learned, or None where no frame was added."""
+        if not self._seen:
+            return None
         picture = np.asarray(self._learner.getBackgroundImage(), np.uint8)
         picture = _repair(picture, self._kept, thresholds(picture, self._kept))
         return thresholds(picture, self._kept)

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 
 _SIDE = 480  # pixels of the longer side at which motion is measured
 _POINTS = 120
-_STILL = 0.4  # pixels; less is the noise of the measurement
+STILL = 0.4  # pixels; less is the noise of the measurement
 _FAR = 0.08  # of the picture's longer side; a fixed camera does not shake by more
 
 
@@ -68,4 +68,4 @@ def camera_of(shifts: list[float], longest_side: int) -> str:
     values = np.array(shifts)
     if np.mean(values > _FAR * longest_side) > 0.1:
         return "moving"
-    return "shaking" if np.mean(values > _STILL) > 0.02 else "fixed"
+    return "shaking" if np.mean(values > STILL) > 0.02 else "fixed"
