@@ -6,7 +6,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.video.background import KEPT_SAMPLES, SAMPLES, Background, BackgroundLearner, foreground_of, light_of, relight
+from data_prep.video.background import (
+    KEPT_SAMPLES,
+    SAMPLES,
+    Background,
+    BackgroundLearner,
+    foreground_of,
+    light_of,
+    relight,
+)
 from data_prep.video.reader import VideoInfo, frames_of
 from data_prep.video.sources import MaskedFrame, Remarks, Tick
 from data_prep.video.steady import STILL, Steadier, camera_of, take_back

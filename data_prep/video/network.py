@@ -96,7 +96,9 @@ class SegmentationNetwork:
         scores = next((a for a in arrays if a.ndim == 1 and a.dtype.kind == "f"), None)
         if set(forms) != {2, 4} or labels is None or scores is None:
             shapes = [list(a.shape) for a in arrays]
-            raise ValueError(f"--model={self._model}: its outputs are {shapes}; boxes, labels, scores, masks are needed")
+            raise ValueError(
+                f"--model={self._model}: its outputs are {shapes}; boxes, labels, scores, masks are needed"
+            )
         ids = np.zeros(size, np.int32)
         scale = np.array([size[1] / self._size[1], size[0] / self._size[0]] * 2)
         found = np.flatnonzero((labels == self._person) & (scores >= _INSTANCE_SCORE))
@@ -109,8 +111,11 @@ class SegmentationNetwork:
                 body = np.zeros(size, bool)
                 box = cv2.resize(mask, (max(right - left, 1), max(bottom - top, 1)), interpolation=cv2.INTER_LINEAR)
                 rows, columns = slice(max(top, 0), min(bottom, size[0])), slice(max(left, 0), min(right, size[1]))
-                body[rows, columns] = box[rows.start - top :, columns.start - left :][
-                    : max(rows.stop - rows.start, 0), : max(columns.stop - columns.start, 0)
-                ] > 0.5
+                body[rows, columns] = (
+                    box[rows.start - top :, columns.start - left :][
+                        : max(rows.stop - rows.start, 0), : max(columns.stop - columns.start, 0)
+                    ]
+                    > 0.5
+                )
             ids[body] = number
         return ids
