@@ -4,19 +4,20 @@
     python -m data_prep.video <video or folder of masks> --out=<dir> --masks
     python -m data_prep.video <video or folder of videos> --out=<dir> --model=<network>.onnx
 
-In <dir> are written: silhouettes/<subject>/<condition>/<view>/<frame>.png, which `python -m data_prep.build silhouettes`
-takes; pictures/, the videos again with what was found, and sheets of the silhouettes; tracks.json. A video of several people
+In <dir> are written: silhouettes/<subject>/<condition>/<view>/<frame>.png, for `python -m data_prep.build silhouettes`;
+pictures/, the videos again with what was found, and sheets of the silhouettes; tracks.json. A video of several people
 gives <subject>-<track>.
 
 A video's name gives its labels: <subject>-<condition>-<view>.mp4 anywhere, or <subject>/<condition>/<view>.mp4; what is
 missing is taken from --condition and --view.
 
-Without masks or a model the camera must stand still (shaking is steadied). Exit status: 0 where every video gave tracks, 2
-where some of it is doubtful (PROBLEM), 1 where a video gave none or could not be read.
+Without masks or a model the camera must stand still (shaking is steadied). Exit status: 0 where every video gave
+tracks, 2 where some of it is doubtful (PROBLEM), 1 where a video gave none or could not be read.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ValueError(f"{path}: {'/'.join(labels[:3])} is {taken[labels[:3]]} already: rename one of them")
             taken[labels[:3]] = path
             source = open_source(path, options.masks, options.model, options.person_class, options.model_input)
-            passes = source.passes + 1  # one for the pictures
+            step = 1 / (source.passes + 1)  # the last pass is for the pictures
             with tqdm(
                 total=source.info.frames,
                 desc=f"{number}/{len(listing.videos)} {path.name}",
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
                 mininterval=0.5,
             ) as bar:
                 video = VideoTracks(labels.subject, source, limits)
-                written = write_video(video, path, labels, options.out, lambda: bar.update(1 / passes) and None)
+                written = write_video(video, path, labels, options.out, partial(_advance, bar, step))
             statuses.append(written.status)
             tqdm.write(report(written, options.least_frames))
         except ValueError as error:
@@ -75,6 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
             f"python -m data_prep.build silhouettes --raw={options.out / SILHOUETTES} --name=<your name for it>"
         )
     return 1 if "failed" in statuses else 2 if "doubtful" in statuses else 0
+
+
+def _advance(bar: tqdm, step: float) -> None:
+    """Move a progress bar by a part of a frame, not beyond its end."""
+    bar.update(min(step, bar.total - bar.n))
 
 
 def _parser() -> argparse.ArgumentParser:

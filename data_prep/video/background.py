@@ -16,7 +16,7 @@ KEPT_SAMPLES = 64  # of them, kept to measure the noise and to repair the backgr
 _NOISE_CAP = 16  # a difference larger than this is a person, no noise
 _SHADOW_RATIO = (0.5, 0.97)  # brightness of a shadow over that of the background
 _SHADOW_COLOUR = 14  # how far a shadow's colour may be from the darkened background, of 255
-_STEADY_SPREAD = 20  # of a colour over the frames, of 255; people who pass spread further
+_STEADY_SPREAD = 20  # of 255, around the usual colour; people who pass are further from it
 _GRID = 8  # pixels between those that measure the light
 
 
@@ -122,25 +122,19 @@ def _largest(channels: np.ndarray) -> np.ndarray:
 
 def _repair(picture: np.ndarray, samples: list[np.ndarray], background: Background) -> np.ndarray:
     """Replace people who stand in the background by what is seen there once they have left."""
-    count = np.zeros(picture.shape[:2], np.float32)
-    total = np.zeros(picture.shape, np.float32)
-    squares = np.zeros(picture.shape, np.float32)
-    for sample in samples:
-        mask = foreground_of(sample, background).mask
-        cv2.accumulate(mask, count)
-        cv2.accumulate(sample, total, mask=mask)
-        cv2.accumulateSquare(sample, squares, mask=mask)
-    count = np.maximum(count / 255, 1)[..., None]
-    other, spread = total / count, squares / count
-    spread = np.sqrt(np.maximum(spread - other**2, 0)).max(axis=2)
-    count = count[..., 0]
-    steady = (count > max(3.0, 0.12 * len(samples))) & (spread < _STEADY_SPREAD)
-    other = np.where(steady[..., None], other, picture).astype(np.uint8)
-    often = steady.astype(np.uint8)
-    often = cv2.morphologyEx(often, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    masks = np.stack([foreground_of(sample, background).mask > 0 for sample in samples])
+    candidates = masks.sum(axis=0) > max(3.0, 0.12 * len(samples))
+    colours = np.stack([sample[candidates] for sample in samples]).astype(np.float32)
+    colours[~masks[:, candidates]] = np.nan
+    usual = np.nanmedian(colours, axis=0) if candidates.any() else colours[0]
+    alike = np.abs(colours - usual).max(axis=2) < _STEADY_SPREAD
+    steady = alike.sum(axis=0) > 0.6 * masks[:, candidates].sum(axis=0)
+    other = picture.copy()
+    other[candidates] = np.where(steady[:, None], usual, picture[candidates])
+    often = candidates.astype(np.uint8)
+    often[candidates] = steady
+    often = np.asarray(cv2.morphologyEx(often, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
     regions, labels, stats, _ = cv2.connectedComponentsWithStats(often, connectivity=8)
-    other = (total / np.maximum(count, 1)[..., None]).astype(np.uint8)
-    other = np.where(count[..., None] >= 3, other, picture)
     repaired = picture.copy()
     for region in range(1, regions):
         left, top, width, height, area = stats[region]

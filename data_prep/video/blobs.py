@@ -75,7 +75,7 @@ def find_blobs(frame: MaskedFrame) -> tuple[list[Blob], Int32[np.ndarray, "h w"]
     if frame.ids is not None:
         return _instances(frame)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(frame.mask, connectivity=8, ltype=cv2.CV_32S)
-    blobs, order = [], np.zeros(len(stats), np.int32)
+    blobs, numbers = [], np.zeros(labels.shape, np.int32)
     for label in range(1, len(stats)):
         left, top, width, height, area = (int(number) for number in stats[label])
         if area < _SMALLEST * frame.mask.size:
@@ -88,8 +88,8 @@ def find_blobs(frame: MaskedFrame) -> tuple[list[Blob], Int32[np.ndarray, "h w"]
         sure = cv2.countNonZero(cv2.bitwise_and(crop, frame.sure[box.slices])) / area
         if sure >= _SUREST:
             blobs.append(Blob(box, crop, area, colours_of(frame.picture, box, crop), sure))
-            order[label] = len(blobs)
-    return blobs, order[labels]
+            numbers[box.slices][crop > 0] = len(blobs)
+    return blobs, numbers
 
 
 def join(blobs: list[Blob]) -> Blob:
@@ -149,7 +149,7 @@ def _without_streaks(box: Box, crop: np.ndarray) -> tuple[Box, np.ndarray]:
     """Cut off long flat parts, like a barrier tape that moves behind a person."""
     thin = max(round(_STREAK[0] * box.height), 2)
     flat = cv2.subtract(crop, cv2.morphologyEx(crop, cv2.MORPH_OPEN, np.ones((thin + 1, 1), np.uint8)))
-    pieces, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=8)
     long = np.flatnonzero(stats[:, cv2.CC_STAT_WIDTH] > _STREAK[1] * box.height)
     long = long[long > 0]
     if not len(long):

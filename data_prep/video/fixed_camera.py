@@ -63,7 +63,7 @@ class FixedCamera:
         self, ahead: Iterator[np.ndarray], length: int, steadier: Steadier, tick: Tick
     ) -> tuple[Background | None, list[float]]:
         every = max(length // SAMPLES, 1)
-        learner = BackgroundLearner(max(length // every // KEPT_SAMPLES, 1))
+        learner = BackgroundLearner(-(-length // (every * KEPT_SAMPLES)))
         shifts = []
         for index, frame in zip(range(length), ahead, strict=False):
             tick()

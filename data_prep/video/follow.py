@@ -1,8 +1,8 @@
 """Blobs become tracks: every person is followed, and a track is cut where people touch.
 
-The association is that of norfair (a Kalman filter for every person, the nearest first). Before it, the overlap of blobs
-with the silhouettes that are expected tells which blobs are pieces of one person, which hold several people, and where
-several part.
+The association is that of norfair (a Kalman filter for every person, the nearest first). Before it, the overlap of
+blobs with the silhouettes that are expected tells which blobs are pieces of one person, which hold several people, and
+where several part.
 """
 
 from typing import NamedTuple
@@ -41,8 +41,8 @@ _CLAIM = 0.2  # the least claim to a blob
 class _Found(NamedTuple):
     """A blob to follow.
 
-    members: the tracks of people who touch in it; several: more than one person; resumed: the track of the person, where
-    it is known; parted: just parted from others, so that it counts as a person from the first frame.
+    members: the tracks of people who touch in it; several: more than one person; resumed: the track of the person,
+    where it is known; parted: just parted from others, so that it counts as a person from the first frame.
     """
 
     blob: Blob
@@ -116,7 +116,7 @@ class Follower:
         if blobs and blobs[0].instance:
             return [], [_Found(blob) for blob in blobs]
         living = [t for t in self._tracker.tracked_objects if t.id in self._live]
-        covered, within = self._overlaps(living, labels, len(blobs))
+        covered, within = self._overlaps(living, labels, blobs)
         ended, found, taken = [], [], set()
         gone = np.zeros(len(living), bool)
         for b, blob in enumerate(blobs):
@@ -161,28 +161,29 @@ class Follower:
 
     def _part(self, tracked: TrackedObject, pieces: list[Blob], end: str) -> tuple[list[RawTrack], list[_Found]]:
         track = self._park(tracked)
+        track.parted_at = None if track.members else self._frame
         matches = who_is_who(track.members, pieces, self._frame, self._fps)
         resumed = list(matches.values())
         ended = [t for t in track.close(end) if t not in resumed]
         return ended, [_Found(piece, resumed=matches.get(p), parted=True) for p, piece in enumerate(pieces)]
 
     def _overlaps(
-        self, living: list[TrackedObject], labels: Int32[np.ndarray, "h w"], blobs: int
+        self, living: list[TrackedObject], labels: Int32[np.ndarray, "h w"], blobs: list[Blob]
     ) -> tuple[Float[np.ndarray, "t b"], Float[np.ndarray, "t b"]]:
         """Share of every expected silhouette that a blob covers, and share of the blob within the expected box."""
-        areas = np.maximum(np.bincount(labels.ravel(), minlength=blobs + 1)[1:], 1)
-        covered, within = np.zeros((len(living), blobs)), np.zeros((len(living), blobs))
+        areas = np.array([blob.area for blob in blobs])
+        covered, within = np.zeros((len(living), len(blobs))), np.zeros((len(living), len(blobs)))
         for t, tracked in enumerate(living):
             last = self._live[tracked.id].last
             assert last is not None
             right, down = np.rint(_place(tracked) + _velocity(tracked) - last.middle).astype(int)
             box = last.box._replace(left=last.box.left + int(right), top=last.box.top + int(down))
             view, mine = _clip(labels, last.crop, box)
-            covered[t] = np.bincount(view[mine > 0], minlength=blobs + 1)[1:] / max(cv2.countNonZero(last.crop), 1)
+            covered[t] = np.bincount(view[mine > 0], minlength=len(blobs) + 1)[1:] / max(cv2.countNonZero(last.crop), 1)
             margin = max(box.height // 10, 2)
             wide = Box(box.left - margin, box.top - margin, box.width + 2 * margin, box.height + 2 * margin)
             around, _ = _clip(labels, None, wide)
-            within[t] = np.bincount(around.ravel(), minlength=blobs + 1)[1:] / areas
+            within[t] = np.bincount(around.ravel(), minlength=len(blobs) + 1)[1:] / areas
         return covered, within
 
     def _people_in(self, living: list[TrackedObject], covered: Float[np.ndarray, " t"]) -> list[int]:

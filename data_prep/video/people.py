@@ -48,9 +48,10 @@ class Expected(NamedTuple):
 class RawTrack:
     """The observations of a track.
 
-    uid: a number for every track; number: 1, 2, ... for those that last, 0 before and for people who touch. several: more
-    than one person in a blob; members: the tracks of people who touch, which go on where it is clear who is who;
-    settled: counts as a person from its first frame; end: how the track ended, in words.
+    uid: a number for every track; number: 1, 2, ... for those that last, 0 before and for people who touch. several:
+    more than one person in a blob; members: the tracks of people who touch, which go on where it is clear who is who;
+    settled: counts as a person from its first frame; parted_at: the frame in which another person came out of the
+    blob; end: how the track ended, in words.
     """
 
     uid: int
@@ -62,6 +63,7 @@ class RawTrack:
     last: Blob | None = None
     colours: Float[np.ndarray, " k"] | None = None
     expected: Expected | None = None
+    parted_at: int | None = None
     end: str = ""
 
     def observe(self, frame: int, blob: Blob) -> None:
@@ -144,8 +146,10 @@ def who_is_who(members: tuple[RawTrack, ...], pieces: list[Blob], frame: int, fp
     """
     costs = np.full((len(members) + 1, len(pieces) + 1), _UNLIKE)
     for m, member in enumerate(members):
-        assert member.colours is not None and member.expected is not None and member.last is not None
         expected = member.expected
+        assert member.colours is not None
+        assert expected is not None
+        assert member.last is not None
         place = expected.place + expected.velocity * min(frame - expected.frame, fps)
         for p, piece in enumerate(pieces):
             far = float(np.hypot(*(piece.middle - place))) / member.last.box.height

@@ -87,7 +87,7 @@ def _draw_frame(
             colour, words = (KEPT if kept else UNSURE), f"{verdict.number}  {verdict.score:.2f}"
         box = observation.box
         outlines, _ = cv2.findContours(observation.crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        moved = [np.rint((outline + (box.left, box.top)) * scale).astype(np.int32) for outline in outlines]
+        moved = [np.rint((outline + np.array([box.left, box.top])) * scale).astype(np.int32) for outline in outlines]
         cv2.drawContours(picture, moved, -1, colour, 1, cv2.LINE_AA)
         labels.append((words, (round(box.left * scale), max(round(box.top * scale) - 4, 10)), colour))
     for words, place, colour in labels:
@@ -177,7 +177,7 @@ def _tile(frame: np.ndarray, box: Box, crop: np.ndarray, number: int) -> np.ndar
 
 
 def _write(picture: np.ndarray, words: str, place: tuple[int, int], colour: tuple[int, int, int], size: float) -> int:
-    """Write words on a dark edge; returns their width in pixels."""
-    cv2.putText(picture, words, place, _FONT, size, (0, 0, 0), 3, cv2.LINE_AA)
+    """Write words with a shadow; returns their width in pixels."""
+    cv2.putText(picture, words, (place[0] + 1, place[1] + 1), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
     cv2.putText(picture, words, place, _FONT, size, colour, 1, cv2.LINE_AA)
     return cv2.getTextSize(words, _FONT, size, 1)[0][0]

@@ -13,6 +13,7 @@ _WINDOW = 1.0  # seconds around a frame that say which height and area are to be
 _SLOW = 0.12  # heights a second; slower, and with legs that do not move, a person stands
 _STILL_LEGS = 0.16  # share of the legs' pixels that change in a fifth of a second
 _STAND_WINDOW = 0.6  # seconds over which motion is measured
+_PARTING = 0.5  # seconds for which a blob holds two before they part
 _SHAPE = (0.15, 0.8)  # width over height of a person, the median of a track
 
 
@@ -47,11 +48,14 @@ def judge(track: RawTrack, fps: float, size: tuple[int, int], limits: Limits) ->
 
     size: (height, width) of the picture. The quality of a frame is the product of how whole it is (height and area
     against the frames around), how sure its pixels are, whether it is one piece, and whether it looks like one person;
-    it is 0 where the border of the picture cuts the person. The score of a track is the mean quality of its kept frames
+    it is 0 where the border of the picture cuts the person, and just before another person comes out of the blob. The score of a track is the mean quality of its kept frames
     times the square root of their share.
     """
     observations = track.observations
     quality = frame_quality(observations, fps, size)
+    frames = np.array([o.frame for o in observations])
+    if track.parted_at is not None:
+        quality[frames >= track.parted_at - _PARTING * fps] = 0
     good = quality >= KEPT_QUALITY
     standing = stands(observations, fps)
     kept = good & ~standing
