@@ -129,8 +129,6 @@ def _repair(picture: np.ndarray, samples: list[np.ndarray], background: Backgrou
     usual = np.nanmedian(colours, axis=0) if candidates.any() else colours[0]
     alike = np.abs(colours - usual).max(axis=2) < _STEADY_SPREAD
     steady = alike.sum(axis=0) > 0.6 * masks[:, candidates].sum(axis=0)
-    other = picture.copy()
-    other[candidates] = np.where(steady[:, None], usual, picture[candidates])
     often = candidates.astype(np.uint8)
     often[candidates] = steady
     often = np.asarray(cv2.morphologyEx(often, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
@@ -140,13 +138,18 @@ def _repair(picture: np.ndarray, samples: list[np.ndarray], background: Backgrou
         left, top, width, height, area = stats[region]
         if area < 1e-4 * often.size:
             continue
-        around = np.s_[max(top - 4, 0) : top + height + 4, max(left - 4, 0) : left + width + 4]
-        inside = (labels[around] == region).astype(np.uint8)
-        near = cv2.dilate(inside, np.ones((5, 5), np.uint8))[..., None] > 0
-        replaced = np.where(near, other[around], picture[around])
-        outline = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-        if _edges(picture[around])[outline].mean() > 1.3 * _edges(replaced)[outline].mean():
-            repaired[around] = np.where(near, other[around], repaired[around])
+        inside = labels == region
+        without = [s for s, mask in zip(samples, masks, strict=True) if mask[inside].mean() > 0.6]
+        if len(without) < 3:
+            continue
+        edge = max(height // 8, 4)
+        around = np.s_[max(top - edge, 0) : top + height + edge, max(left - edge, 0) : left + width + edge]
+        body = inside[around].astype(np.uint8)
+        other = np.median([sample[around] for sample in without], axis=0).astype(np.uint8)
+        outline = cv2.morphologyEx(cv2.dilate(body, np.ones((3, 3))), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        if _edges(picture[around])[outline].mean() > 1.3 * _edges(other)[outline].mean():
+            near = cv2.dilate(body, np.ones((edge, edge), np.uint8))[..., None] > 0
+            repaired[around] = np.where(near, other, repaired[around])
     return repaired
 
 
