@@ -17,7 +17,7 @@ BLOCK = 2048  # gallery sequences on the devices at once, and the most probes
 KEPT_BYTES = (
     512 << 20
 )  # a gallery up to this size stays on the devices; a larger one is read again for each probe block
-ROWS_BYTES = 256 << 20  # distances of one block of probes to all of the gallery
+ROWS_BYTES = 128 << 20  # distances of one block of probes to all of the gallery
 
 
 class RowsOf:
