@@ -65,12 +65,13 @@ def embed_split(
     limits: ConfigDict,
     shown: str = "embed",
     allocate: Allocate = lambda shape: np.zeros(shape, np.float32),
+    progress: bool = True,
 ) -> EmbeddingTable:
     """Embed the sequences `rows` of a source.
 
     embed: (silhouettes, frame_mask) -> [n, p, d], as from `make_embed` with params and batch_stats bound. limits:
     `config.eval`. shown: label of the progress bar. allocate: shape -> the array that the embeddings are written to,
-    e.g. a memory-mapped one. Raises ValueError without sequences.
+    e.g. a memory-mapped one. progress: show a bar. Raises ValueError without sequences.
     """
     if not len(rows):
         raise ValueError("there are no sequences to embed")
@@ -79,7 +80,7 @@ def embed_split(
     batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
     layout = sharded_over_data(mesh)
     result: Shaped[np.ndarray, "n p d"] | None = None
-    with tqdm(total=len(rows), desc=shown, unit="seq", disable=jax.process_index() > 0) as bar:
+    with tqdm(total=len(rows), desc=shown, unit="seq", disable=not progress or jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             output = np.asarray(embed(*to_devices((layout, layout), n, (batch.silhouettes, batch.frame_mask))))
             if result is None:
