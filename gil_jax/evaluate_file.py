@@ -32,8 +32,8 @@ def evaluate(
 
     embeddings: a file that `embed_to_file` or `python -m gil_jax embed` wrote. protocol: its name, a JSON file or a
     Protocol. split: "lt", "first-N" or a JSON file; empty: everybody, or, where the file says who trained, everybody
-    else. Returns the record of `evaluate_table`, with "dataset", "split", "step", "people" and "note". Raises ValueError
-    where people are tested who trained.
+    else. Returns the record of `evaluate_table`, with "dataset", "split", "step", "people" and "note". Raises
+    ValueError where people are tested who trained.
     """
     held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
     protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol

@@ -108,7 +108,7 @@ class Gallery:
         return {name: held[name] for name in people}
 
     def forget(self, name: str) -> int:
-        """Remove a person; returns how many sequences there were. Raises ValueError for somebody who is not enrolled."""
+        """Remove a person; returns how many sequences there were. Raises ValueError if nobody has that name."""
         with self._locked():
             held = self._load()
             kept = np.flatnonzero(held.table.subjects != name)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from gil_jax.data.source import SequenceTable
 from gil_jax.evaluation.distances import check_finite
 from gil_jax.evaluation.embedding import Allocate, Sequences, embed_split, make_embed
 from gil_jax.raw_input import ArraySequences, align
-from gil_jax.sharding import make_mesh
+from gil_jax.sharding import make_mesh, replicated
 from gil_jax.train_state import make_network
 from gil_jax.types import EmbeddingTable
 from gil_jax.workdir import read_json
@@ -104,16 +104,23 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
     network = make_network(ConfigDict(saved["model"]))
     check_arrays(workdir, network, (params, batch_stats))
     check_weights(workdir, (params, batch_stats))
-    jitted = cache(lambda: make_embed(network, make_mesh()))
+    weights = jax.tree.map(np.asarray, (params, batch_stats))
+
+    @cache
+    def jitted() -> Callable:
+        """Start the devices at the first use, and bring the weights to all of them, whichever wrote them."""
+        mesh = make_mesh()
+        return partial(make_embed(network, mesh), *jax.device_put(weights, replicated(mesh)))
+
     data = read_json(Path(workdir) / "data.json")
     about = {"network_name": saved["model"]["name"], "step": step, "model": saved["model"]}
     if data:
         about["trained"] = {"fingerprint": data["fingerprint"], "people": data["train"]}
     return Model(
-        lambda *batch: jitted()(params, batch_stats, *batch),
+        lambda *batch: jitted()(*batch),
         height or saved.get("data", {}).get("height", 64),
         about,
-        fingerprint_of(saved["model"], (params, batch_stats)),
+        fingerprint_of(saved["model"], weights),
     )
 
 

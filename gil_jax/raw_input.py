@@ -1,4 +1,4 @@
-"""Silhouettes as users have them: records, folders, archives, arrays; data_prep, which aligns them, is imported late."""
+"""Silhouettes as users have them: records, folders, archives, arrays. data_prep aligns them and is imported late."""
 
 import atexit
 import hashlib

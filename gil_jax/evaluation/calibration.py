@@ -49,7 +49,7 @@ def calibrate(
     Classifiers, 1999): a logistic regression of own against other on the distance to a person, with targets that keep
     it finite where the two never overlap; both sides weigh the same.
     """
-    names, starts, inverse = np.unique(subjects, return_index=True, return_inverse=True)
+    _, starts, inverse = np.unique(subjects, return_index=True, return_inverse=True)
     own, strangers, pairs = [], [], []
     for place, block in gallery.rows(RowsOf(gallery.embeddings, picked)):
         rows = picked[place]

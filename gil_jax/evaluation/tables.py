@@ -54,8 +54,8 @@ def _table(reports: list[dict]) -> tuple[str, list[str], list[tuple[str, str, li
             rows.append((probe_set, method, ["-" if x is None else f"{x:.1f}" for x in cells]))
     galleries = {", ".join(c["gallery_conditions"]) for c in first["compared"].values()}
     caption = (
-        f"Rank-1 (%) on {first['dataset']}, split {first['split']}, gallery {'; '.join(sorted(galleries))}, by probe view"
-        + (", identical views left out" if excluding else "")
+        f"Rank-1 (%) on {first['dataset']}, split {first['split']}, gallery {'; '.join(sorted(galleries))}, by "
+        "probe view" + (", identical views left out" if excluding else "")
     )
     return caption, [*first["views"], "mean"], rows
 
