@@ -77,7 +77,8 @@ def compare(
             continue
         quoted = [headline(summarize(cells_of(r, "rank1", protocol.counts), is_square(r))) for r in pair]
         draws = bootstrap(pair, protocol.counts, samples)
-        difference = None if None in quoted else quoted[1] - quoted[0]
+        before, after = quoted
+        difference = None if before is None or after is None else after - before
         result[name] = {
             "first": quoted[0],
             "second": quoted[1],

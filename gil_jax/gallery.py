@@ -63,7 +63,7 @@ class Gallery:
     def enroll(
         self,
         name: str,
-        embeddings: Float[np.ndarray, "n p d"],
+        embeddings: Float[np.ndarray, "*n p d"],
         network: str = "",
         labels: Sequence[str] = (),
     ) -> int:
@@ -76,7 +76,7 @@ class Gallery:
 
     def enroll_all(
         self,
-        people: dict[str, Float[np.ndarray, "n p d"]],
+        people: dict[str, Float[np.ndarray, "*n p d"]],
         network: str = "",
         labels: dict[str, list[str]] | None = None,
     ) -> dict[str, int]:
@@ -122,7 +122,7 @@ class Gallery:
         return removed
 
     def identify(
-        self, embeddings: Float[np.ndarray, "n p d"], k: int = 5, false_accept_rate: float = 0.01, network: str = ""
+        self, embeddings: Float[np.ndarray, "*n p d"], k: int = 5, false_accept_rate: float = 0.01, network: str = ""
     ) -> list[Identification]:
         """Find the k nearest people for each sequence, or nobody.
 
@@ -140,7 +140,7 @@ class Gallery:
         return result
 
     def verify(
-        self, name: str, embeddings: Float[np.ndarray, "n p d"], false_accept_rate: float = 0.01, network: str = ""
+        self, name: str, embeddings: Float[np.ndarray, "*n p d"], false_accept_rate: float = 0.01, network: str = ""
     ) -> list[tuple[bool, Candidate]]:
         """Tell for each sequence whether it is of that person: (accepted, the person with distance and score)."""
         held, distances = self._to_people(embeddings, network)
@@ -151,7 +151,7 @@ class Gallery:
         return [(d <= threshold, Candidate(name, d, held.calibration.score(d))) for d in column]
 
     def _to_people(
-        self, embeddings: Float[np.ndarray, "n p d"], network: str
+        self, embeddings: Float[np.ndarray, "*n p d"], network: str
     ) -> tuple["_Enrolled", Float[np.ndarray, "n m"]]:
         held = self._load()
         embeddings = np.asarray(embeddings, np.float32)
@@ -183,7 +183,7 @@ class Gallery:
         about = {"kind": "gallery", "network": network, "metric": metric}
         save_embeddings(self.path, table, table.embeddings, about)
 
-    def _check_fits(self, held: "_Enrolled", embeddings: Float[np.ndarray, "n p d"], network: str) -> None:
+    def _check_fits(self, held: "_Enrolled", embeddings: Float[np.ndarray, "*n p d"], network: str) -> None:
         shape = held.table.embeddings.shape[1:]
         if embeddings.shape[1:] != shape:
             raise ValueError(

@@ -37,7 +37,7 @@ class Model:
     def __init__(self, embed: Callable, height: int, about: dict, fingerprint: str):
         self._embed, self.height, self.about, self.fingerprint = embed, height, about, fingerprint
 
-    def embed(self, sequences: Sequence[UInt8[np.ndarray, "s h w"]]) -> Float[np.ndarray, "n p d"]:
+    def embed(self, sequences: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Float[np.ndarray, "n p d"]:
         """Embed silhouettes, raw or aligned, of any lengths: uint8 [s, h, w] each -> float32 [n, p, d].
 
         Raises ValueError that names a sequence without a frame in which a person is seen, or whose embedding is not
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
     if saved is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run, and no exported file either")
     step, params, batch_stats = restore_network(workdir, step)
-    network = make_network(ConfigDict(saved["model"]))
+    network = make_network(ConfigDict(_tuples(saved["model"])))
     check_arrays(workdir, network, (params, batch_stats))
     check_weights(workdir, (params, batch_stats))
     weights = jax.tree.map(np.asarray, (params, batch_stats))
@@ -122,6 +122,13 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
         about,
         fingerprint_of(saved["model"], weights),
     )
+
+
+def _tuples(value: Any) -> Any:
+    """Turn the lists of a JSON file into the tuples that they were."""
+    if isinstance(value, dict):
+        return {name: _tuples(member) for name, member in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def fingerprint_of(model_config: dict, weights: Any) -> str:

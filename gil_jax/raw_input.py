@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from gil_jax.data.lookups import some
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
@@ -30,8 +30,7 @@ class FileSequences:
         self.height, self.names, self._files = height, list(files), list(files.values())
         labels = [_labels(name) for name in self.names]
         lengths = [len(paths) if paths[0].suffix.lower() in PICTURES else _frames_of(paths[0]) for paths in self._files]
-        columns = (np.array(column, str) for column in zip(*labels, strict=True))
-        self.table = SequenceTable(*columns, np.maximum(np.array(lengths, np.int64), 1))
+        self.table = _table(labels, [max(length, 1) for length in lengths])
         self.empty: set[int] = set()
         digest = hashlib.sha256(str(height).encode())
         for paths in self._files:
@@ -67,13 +66,10 @@ class ArraySequences:
 
     empty: frozenset[int] = frozenset()
 
-    def __init__(self, sequences: Sequence[UInt8[np.ndarray, "s h h"]], height: int, names: Sequence[str] = ()):
+    def __init__(self, sequences: Sequence[UInt8[np.ndarray, "_ h h"]], height: int, names: Sequence[str] = ()):
         self.height, self._sequences = height, sequences
         self.names = list(names) or [f"{i}" for i in range(len(sequences))]
-        columns = zip(*(_labels(name) for name in self.names), strict=True)
-        self.table = SequenceTable(
-            *(np.array(c, str) for c in columns), np.array([len(s) for s in sequences], np.int64)
-        )
+        self.table = _table([_labels(name) for name in self.names], [len(s) for s in sequences])
         digest = hashlib.sha256()
         for name, sequence in zip(self.names, sequences, strict=True):
             digest.update(f"{name} {sequence.shape} ".encode() + sequence.tobytes())
@@ -113,8 +109,8 @@ def open_silhouettes(data: str | os.PathLike, height: int) -> SilhouetteSource |
     return _build(path, height)
 
 
-def align(silhouettes: UInt8[np.ndarray, "s h w"], height: int, name: str) -> UInt8[np.ndarray, "s height height"]:
-    """Align raw silhouettes, or take those that are aligned already; frames without a person are dropped.
+def align(silhouettes: Shaped[np.ndarray, "..."], height: int, name: str) -> UInt8[np.ndarray, "s height height"]:
+    """Align raw silhouettes uint8 [s, h, w], or take aligned ones; frames without a person are dropped.
 
     Raises ValueError that names the sequence where nothing is left, or the array is none of silhouettes.
     """
@@ -182,6 +178,11 @@ def _check_height(source: SilhouetteSource, height: int) -> SilhouetteSource:
     return source
 
 
+def _table(labels: list[tuple[str, str, str]], lengths: list[int]) -> SequenceTable:
+    subjects, conditions, views = (np.array(column, str) for column in zip(*labels, strict=True))
+    return SequenceTable(subjects, conditions, views, np.array(lengths, np.int64))
+
+
 def _labels(name: str) -> tuple[str, str, str]:
     """Name subject, condition and view by a path: first, middle and last folder."""
     parts = name.split(os.sep)
@@ -201,5 +202,7 @@ def _frames_of(path: Path) -> int:
 
 def describe_empty(source: SilhouetteSource | FileSequences | ArraySequences) -> str:
     """Say which sequences hold nobody; empty text where all hold somebody."""
-    empty = sorted(getattr(source, "empty", ()))
-    return f"no person in {len(empty)} sequences, left out: {some([source.names[i] for i in empty])}" if empty else ""
+    if isinstance(source, SilhouetteSource) or not source.empty:
+        return ""
+    names = [source.names[i] for i in sorted(source.empty)]
+    return f"no person in {len(names)} sequences, left out: {some(names)}"

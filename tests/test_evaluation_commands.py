@@ -21,7 +21,7 @@ from gil_jax.train_state import TrainState, make_network
 from gil_jax.types import EmbeddingTable
 
 ROOT = Path(__file__).parent.parent
-MODEL = {"name": "gaitset", "channels": [2, 4, 4], "features": 4}
+MODEL = {"name": "gaitset", "channels": (2, 4, 4), "features": 4}
 
 
 @pytest.fixture(scope="module")
