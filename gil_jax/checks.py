@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -115,6 +116,20 @@ def check_arrays(workdir: str, network: Network, found: tuple) -> None:
     if wrong:
         lines = [f"  {n}: {shapes[1].get(n, 'missing')} there, {shapes[0].get(n, 'nothing')} wanted" for n in wrong]
         raise ValueError(f"The checkpoint in {workdir} does not fit config.model:\n" + "\n".join(lines))
+
+
+def check_weights(place: str, weights: tuple) -> None:
+    """Raise ValueError that names the arrays of (params, batch_stats) that hold NaN or infinity; place: their file."""
+    wrong = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
+        if not np.isfinite(np.asarray(leaf, np.float32)).all()
+    ]
+    if wrong:
+        raise ValueError(
+            f"{place}: {len(wrong)} arrays of the network are not finite (NaN or infinity): {', '.join(wrong[:8])}. "
+            "Take another checkpoint"
+        )
 
 
 def flatten(tree: object, prefix: str = "") -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gil_jax.checkpoint import load_pretrained, open_checkpoints, restore, restore_network, save
-from gil_jax.checks import check_arrays, check_batch, check_config
+from gil_jax.checks import check_arrays, check_batch, check_config, check_weights
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
@@ -111,6 +111,7 @@ def evaluate(config: ConfigDict, workdir: str, step: int | None = None) -> dict:
     mesh = make_mesh(config.sharding.model_devices)
     network = make_network(config.model)
     check_arrays(workdir, network, (params, batch_stats))
+    check_weights(workdir, (params, batch_stats))
     return _publish(
         Evaluator(network, dataset, config, mesh), TrainState(step, params, batch_stats, None), config, workdir
     )

@@ -27,7 +27,7 @@ class Sequences(Protocol):
     table: SequenceTable
     height: int
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...  # noqa: D105
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...
 
 
 def make_embed(network: Network, mesh: Mesh) -> Callable[..., Float[Array, "n p d"]]:
@@ -65,12 +65,13 @@ def embed_split(
     limits: ConfigDict,
     shown: str = "embed",
     allocate: Allocate = lambda shape: np.zeros(shape, np.float32),
+    progress: bool = True,
 ) -> EmbeddingTable:
     """Embed the sequences `rows` of a source.
 
     embed: (silhouettes, frame_mask) -> [n, p, d], as from `make_embed` with params and batch_stats bound. limits:
     `config.eval`. shown: label of the progress bar. allocate: shape -> the array that the embeddings are written to,
-    e.g. a memory-mapped one. Raises ValueError without sequences.
+    e.g. a memory-mapped one. progress: show a bar. Raises ValueError without sequences.
     """
     if not len(rows):
         raise ValueError("there are no sequences to embed")
@@ -83,7 +84,7 @@ def embed_split(
 
     batches = eval_batches(source, [batch._replace(rows=rows[batch.rows]) for batch in plan], slots_of)
     result: Shaped[np.ndarray, "n p d"] | None = None
-    with tqdm(total=len(rows), desc=shown, unit="seq", disable=jax.process_index() > 0) as bar:
+    with tqdm(total=len(rows), desc=shown, unit="seq", disable=not progress or jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             # A sequence that is alone is computed by every device, which costs no more time than by one of them.
             layout = replicated(mesh) if n % shards else sharded_over_data(mesh)
