@@ -27,7 +27,7 @@ class Sequences(Protocol):
     table: SequenceTable
     height: int
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...  # noqa: D105
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...
 
 
 def make_embed(network: Network, mesh: Mesh) -> Callable[..., Float[Array, "n p d"]]:
