@@ -192,7 +192,7 @@ def _build_shard(archives: Archives, job: Job) -> Path:
 
     def records():
         for sequence in job.sequences:
-            aligned = read_aligned(sequence, archives, job.height, stored=job.alignment == "stored")
+            aligned = read_aligned(sequence, archives, job.height, job.alignment)
             _stop_at(aligned.faults, job.on_error)
             report.faults.extend(aligned.faults)
             report.raw_frames += aligned.raw

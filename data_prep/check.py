@@ -70,12 +70,12 @@ def check_raw(
     listing = list_raw(raw, workers.run, rules=reading.rules(dataset), limits=reading.limits)
     sequences = listing.sequences
     faults = [str(fault) for fault in group_faults(listing.faults)]
-    stored = DATASETS[dataset].alignment == "stored"
+    alignment = DATASETS[dataset].alignment
     lengths = np.array([len(sequence.files) for sequence in sequences], np.int64)
     if not quick:
         chunks = [(i, sequences[i : i + _CHUNK]) for i in range(0, len(sequences), _CHUNK)]
         with tqdm(total=len(sequences), unit="seq", desc="raw") as bar:
-            for start, found, more in workers.run(partial(_read_chunk, height, stored), chunks):
+            for start, found, more in workers.run(partial(_read_chunk, height, alignment), chunks):
                 lengths[start : start + len(found)] = found
                 faults += more
                 bar.update(len(found))
@@ -89,10 +89,10 @@ def check_raw(
 
 
 def _read_chunk(
-    height: int, stored: bool, archives: Archives, job: tuple[int, list[RawSequence]]
+    height: int, alignment: str, archives: Archives, job: tuple[int, list[RawSequence]]
 ) -> tuple[int, list[int], list[str]]:
     start, sequences = job
-    aligned = [read_aligned(sequence, archives, height, stored) for sequence in sequences]
+    aligned = [read_aligned(sequence, archives, height, alignment) for sequence in sequences]
     return start, [len(one.frames) for one in aligned], [str(fault) for one in aligned for fault in one.faults]
 
 

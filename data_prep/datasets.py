@@ -16,7 +16,8 @@ _THREE = "**/<subject>/<condition>/<view>"
 class RawDataset:
     """A data set that data_prep.build knows.
 
-    alignment: "bodies" for frames that are scaled and centred; "stored" for frames that are taken as they are.
+    alignment: "bodies" for frames that are scaled and centred, "area" for the same by area, "stored" for frames that
+    are taken as they are.
     """
 
     description: str
@@ -84,6 +85,7 @@ DATASETS = {
     "ccpg": RawDataset(
         "CCPG (Li et al., CVPR 2023): 200 people who change their clothes.",
         LayoutRules((_three(r"\d{3}", r"U\d_D\d(_BG)?"),)),
+        "area",
     ),
     "sustech1k": RawDataset(
         "SUSTech1K (Shen et al., CVPR 2023): 1,050 people, camera silhouettes beside LiDAR.",

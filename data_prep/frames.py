@@ -23,10 +23,10 @@ class AlignedSequence(NamedTuple):
     faults: list[Fault]
 
 
-def read_aligned(sequence: RawSequence, archives: Archives, height: int, stored: bool = False) -> AlignedSequence:
+def read_aligned(sequence: RawSequence, archives: Archives, height: int, alignment: str = "bodies") -> AlignedSequence:
     """Read and align a sequence. Frames without a person are dropped; aligned input is taken as it is.
 
-    stored: take all frames as they are, see align_sequence.
+    alignment: as in align_sequence.
     """
     pictures, faults = [], []
     for place, content in read_files(sequence, archives):
@@ -40,22 +40,23 @@ def read_aligned(sequence: RawSequence, archives: Archives, height: int, stored:
         except ValueError as error:
             faults.append(Fault(place, str(error)))
     try:
-        return AlignedSequence(align_sequence(pictures, height, stored), len(pictures), faults)
+        return AlignedSequence(align_sequence(pictures, height, alignment), len(pictures), faults)
     except ValueError as error:
         fault = Fault(sequence.place, str(error))
         return AlignedSequence(np.zeros((0, height, height), np.uint8), len(pictures), [*faults, fault])
 
 
-def align_sequence(pictures: list[np.ndarray], height: int, stored: bool = False) -> np.ndarray:
+def align_sequence(pictures: list[np.ndarray], height: int, alignment: str = "bodies") -> np.ndarray:
     """Align grey pictures uint8 [h, w], or take those that are aligned already: uint8 [s, height, height].
 
-    Masks of 0 and 1 are taken for 0 and 255. stored: frames that are square, or 11/16 as wide as high, are aligned,
-    whatever they show; those of another height are scaled, and those without a pixel dropped. Raises ValueError for
-    pictures that are aligned to another height.
+    Masks of 0 and 1 are taken for 0 and 255. alignment: "bodies" scales and centres them; "area" does so by area, as
+    align_silhouette says; with "stored" frames that are square, or 11/16 as wide as high, are aligned, whatever they
+    show; those of another height are scaled, and those without a pixel dropped. Raises ValueError for pictures that
+    are aligned to another height.
     """
     if pictures and max(int(picture.max(initial=0)) for picture in pictures) == 1:
         pictures = [picture * np.uint8(255) for picture in pictures]
-    if stored and all(frame.shape[1] in (len(frame), len(frame) * 11 // 16) for frame in pictures):
+    if alignment == "stored" and all(frame.shape[1] in (len(frame), len(frame) * 11 // 16) for frame in pictures):
         frames = [_scale(picture, height) for picture in pictures if picture.any()]
         return np.stack(frames) if frames else np.zeros((0, height, height), np.uint8)
     if len({picture.shape for picture in pictures}) == 1:
@@ -65,7 +66,11 @@ def align_sequence(pictures: list[np.ndarray], height: int, stored: bool = False
                 if known != height:
                     raise ValueError(f"aligned to height {known} already: build with --height={known}")
                 return pad_columns(frames[frames.any(axis=(1, 2))])
-    aligned = [frame for frame in (align_silhouette(picture, height) for picture in pictures) if frame is not None]
+    aligned = [
+        frame
+        for frame in (align_silhouette(picture, height, alignment == "area") for picture in pictures)
+        if frame is not None
+    ]
     return np.stack(aligned) if aligned else np.zeros((0, height, height), np.uint8)
 
 

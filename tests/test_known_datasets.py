@@ -3,6 +3,7 @@
 import json
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from raw_trees import PASSWORD, draw_frame, encode, tar_bytes, write_folder, zip_bytes
@@ -141,6 +142,19 @@ def test_casia_e_is_read_in_place_as_it_is_downloaded(tmp_path):
         write_folder({f"{side}.zip": zip_bytes(tars)}, tmp_path / "raw")
     folder = build_dataset("casia_e", tmp_path / "raw", tmp_path, processes=1, progress=False)
     assert set(SilhouetteSource(folder).table.subjects) == {"001", "1014"}
+
+
+def test_ccpg_is_scaled_by_area_and_takes_small_bodies(tmp_path):
+    small = np.zeros((240, 320), np.uint8)
+    small[100:106, 50:54] = 255  # adds up to 6,120
+    files = sequences(["000/U0_D0/00_1"], [draw_frame(1), small])
+    folder = build_dataset("ccpg", write_folder(files, tmp_path / "raw"), tmp_path, processes=1, progress=False)
+    frames = SilhouetteSource(folder)[0]
+    assert len(frames) == 2
+    body = cv2.resize(draw_frame(1)[4:45], (64 * 64 // 41, 64), interpolation=cv2.INTER_AREA)
+    columns = np.flatnonzero(body.any(axis=0))
+    shown = np.flatnonzero(frames[0].any(axis=0))
+    np.testing.assert_array_equal(frames[0][:, shown], body[:, columns])
 
 
 def test_another_tree_under_a_published_name_is_refused(tmp_path, capsys):
