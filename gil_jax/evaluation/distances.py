@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
-from gil_jax.data.lookups import some
+from gil_jax.data.names import shorten
 from gil_jax.sharding import DATA, local_mesh, replicated, sharded_second_axis
 
 METRICS = ("euclidean", "cosine")
@@ -115,8 +115,8 @@ def check_finite(embeddings: Shaped[np.ndarray, "n p d"], names: list[str], what
         wrong += [names[start + i] for i in np.flatnonzero(~finite)]
     if wrong:
         raise ValueError(
-            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN or infinity): {some(wrong)}. Distances "
-            "to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
+            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN or infinity): {shorten(wrong)}. "
+            "Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
         )
 
 
