@@ -20,6 +20,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +33,15 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from configs import synthetic_gaitset
+from data_prep.prepare import prepare_synthetic
+from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
 from gil_jax.evaluation.embedding import embed_split, make_embed
-from gil_jax.evaluation.report import evaluate_table
+from gil_jax.evaluation.ranking import rank_matrix, summarize
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
 from gil_jax.processes import keep_memory
 from gil_jax.sharding import make_mesh
-from gil_jax.train_loop import Data, open_data
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.train_step import make_train_step
 
@@ -48,11 +52,11 @@ STEPS, LOG_EVERY = 300, 10
 PEOPLE, SEQUENCES = 8, 4
 MATRICES_AT = (1 / 80, 1 / 2, 1)  # of the training: the batch whose similarities are kept, as in the paper's Figure 5
 ROWS = {
-    "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
-    "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
-    "gaitgl": {"model": {"channels": (8, 16, 32, 32), "features": 64, "bins": (32,)}, "frames": 9},
+    "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
+    "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
+    "gaitgl": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (16,)}, "frames": 6},
 }
-VIEWS = ("000", "036", "072", "108", "144", "180")
+VIEWS = ("000", "054", "108", "162")
 PROBES = ("NM", "BG", "CL")
 
 
@@ -64,6 +68,7 @@ class Run(NamedTuple):
     seed: int
 
     def path(self, folder: Path) -> Path:
+        """Where the results are kept; the arrays lie next to them."""
         return folder / f"{self.network}-{self.recipe}-{self.seed}.json"
 
 
@@ -110,7 +115,7 @@ def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
     return config
 
 
-def open_walkers(data: str, split: str) -> Data:
+def open_walkers(data: str, split: str) -> Dataset:
     """The walkers of the study: synthetic ones, or a data set <data_dir>/<name> that data_prep.build wrote."""
     config = synthetic_gaitset.get_config()
     if data:
@@ -119,15 +124,16 @@ def open_walkers(data: str, split: str) -> Data:
         config.data.update({"dir": str(path.parent), "name": path.name})
     else:
         config.synthetic.update({"views": VIEWS, "frames": (12, 16)})
+        config.data.dir = prepare_synthetic(config.synthetic.to_dict(), config.data.dir, config.data.height)
     config.data.split = split
-    opened = open_data(config)
-    return opened._replace(source=HalfHeight(opened.source))
+    dataset = open_dataset(config)
+    return replace(dataset, source=HalfHeight(dataset.source))
 
 
 class Trainer:
     """Trains and evaluates runs of one network and recipe; what is compiled is shared by their seeds."""
 
-    def __init__(self, config: ConfigDict, walkers: Data):
+    def __init__(self, config: ConfigDict, walkers: Dataset):
         self.config, self.walkers, self.mesh = config, walkers, make_mesh()
         self.network = make_network(config.model)
         schedule = make_schedule(config.optim, config.train.steps)
@@ -155,22 +161,22 @@ class Trainer:
             if step % LOG_EVERY == 0 or step in (1, steps):
                 history.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
             if step in at:
-                embeddings, _ = self._embed(state.params, state.batch_stats, pictured.silhouettes, pictured.frame_mask)
+                embeddings = self._embed(state.params, state.batch_stats, pictured.silhouettes, pictured.frame_mask)
                 order = np.argsort(pictured.labels, kind="stable")
                 matrices.append(similarity(np.asarray(embeddings)[order]))
         trained = time.perf_counter()
         table = self.walkers.source.table
         rows = np.flatnonzero(np.isin(table.subjects, self.walkers.split.test) & (table.lengths > 0))
-        embed = lambda *batch: self._embed(state.params, state.batch_stats, *batch)  # noqa: E731
-        tables = embed_split(embed, self.mesh, self.walkers.source, rows, self.config.eval)
-        report = evaluate_table(*tables, self.walkers.protocol, self.config.eval.metric)
+        embed = partial(self._embed, state.params, state.batch_stats)
+        found = embed_split(embed, self.mesh, self.walkers.source, rows, self.config.eval)
+        views, cells = rank_matrix(found, self.walkers.protocol, self.config.eval.metric)
         result = {
-            "rank1": {probe: report["rank1"][probe]["excluding_identical_view"] for probe in PROBES},
+            "rank1": {probe: summarize(views, cells["rank1"][probe])["excluding_identical_view"] for probe in PROBES},
             "seconds": [round(trained - began, 1), round(time.perf_counter() - trained, 1)],
             "history": history,
         }
-        arrays = {"similarity": np.stack(matrices), "subjects": tables[0].subjects}
-        return result, arrays | {"embeddings": tables[0].embeddings.astype(np.float16)}
+        arrays = {"similarity": np.stack(matrices), "subjects": found.subjects}
+        return result, arrays | {"embeddings": found.embeddings.astype(np.float16)}
 
     def _batches(self, seed: int, start: int) -> Iterator:
         steps = self.config.train.steps
@@ -191,7 +197,7 @@ def similarity(embeddings: np.ndarray) -> np.ndarray:
     return np.einsum("ipd,jpd->ij", unit, unit) / unit.shape[1]
 
 
-def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Data], steps: int) -> None:
+def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Dataset], steps: int) -> None:
     """Train what the folder does not hold. Raises ValueError where it holds a run with other settings."""
     opened, trainer, trained = None, None, None
     for run in runs:
@@ -239,7 +245,7 @@ def print_table(networks: list[str], recipes: list[str], seeds: list[int], folde
             cells = [_spread(list(rates.values()))] if rates else []
             paired = [rates[seed] - reference[seed] for seed in rates if seed in reference]
             cells.append(_spread(paired, sign="+") if paired and recipe != REFERENCE else [""] * len(PROBES))
-            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *sum(cells, [])]) + " |")
+            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *chain.from_iterable(cells)]) + " |")
 
 
 def _rank1(network: str, recipe: str, seeds: list[int], folder: Path) -> dict[int, np.ndarray]:
