@@ -1,16 +1,19 @@
-"""Every field there is, with its default and its meaning. A config file changes what its row needs."""
+"""All fields of a config, with their defaults and meanings. A config file changes what its row needs."""
 
 from ml_collections import ConfigDict
 
 
 def base_config() -> ConfigDict:
-    """The fields of a run, without a network and a loss."""
+    """Build the fields of a run, without a network and a loss."""
     config = ConfigDict()
     config.seed = 0  # of initialisation, batches and dropout
     config.init_from = ""  # a workdir whose latest network the first step starts from
-    config.model = ConfigDict({"name": ""})  # a key of gil_jax.models.MODELS, and its constructor's fields
+    # A key of gil_jax.models.MODELS, and its constructor's fields. num_classes=-1: the people of the split.
+    config.model = ConfigDict({"name": ""})
     config.loss = ConfigDict()  # term -> fields, see configs/loss_recipes.py
-    config.expected = ConfigDict()  # published rank-1 in percent: split -> probe set -> excluding identical views
+    # Published rank-1 in percent: data set -> split -> probe set -> excluding identical views. "row" holds the network,
+    # loss and augmentation that the numbers belong to; with any other they are not shown.
+    config.expected = ConfigDict()
 
     config.data = ConfigDict()
     config.data.name = ""  # the data set's name under data.dir
@@ -24,6 +27,9 @@ def base_config() -> ConfigDict:
     config.data.frames = 30  # of a sequence, in training; evaluation sees all
     config.data.order = "unordered"  # or "ordered": a window of frames + skip consecutive ones, `frames` of them
     config.data.skip = 0
+    # Augmentation of training sequences: "order", the names that are applied, one after the other, and their fields:
+    # erase, dilate, flip, rotate, crop, perspective. Empty: none. See AUGMENTATION in configs/rows.py.
+    config.data.augment = ConfigDict()
     config.data.workers = 2  # processes that read ahead; 0 reads in a thread
 
     config.optim = ConfigDict()
@@ -47,7 +53,7 @@ def base_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.metric = "euclidean"  # or "cosine"
-    config.eval.length_buckets = 4  # sequences are padded to so many lengths; each is compiled once
+    config.eval.length_buckets = 4  # sequences are padded to this number of lengths, each compiled once
     config.eval.frames_per_batch = 2048  # padded frames a batch: memory, not results, depends on it
 
     config.sharding = ConfigDict()

@@ -1,18 +1,22 @@
-"""A small GaitGL on the synthetic walkers of `synthetic_gaitset`: does something hold for a second network?
+"""A small GaitGL on the synthetic walkers of `synthetic_gaitset`: a second network, with BatchNorm before the loss.
 
     python run_train.py --config=configs/synthetic_gaitgl.py --workdir=<dir>
 
-Another loss: `--config=configs/synthetic_gaitgl.py:gil`. The classifier trains with `as_released` alone.
+Another loss: `--config=configs/synthetic_gaitgl.py:l_s`, see configs/loss_recipes.py.
 """
 
-from configs import synthetic_gaitset
-from configs.rows import cross_entropy
+from ml_collections import ConfigDict
+
+from configs.rows import FROM_SPLIT, finish, parse
+from configs.synthetic_gaitset import synthetic
 
 
-def get_config(recipe: str = "triplet"):
-    """recipe: the loss."""
-    config = synthetic_gaitset.get_config(recipe)
-    config.model = {
+def get_config(argument: str = "triplet") -> ConfigDict:
+    """Build the row. argument: <recipe>[,augment]."""
+    choice = parse(argument)
+    config = synthetic(choice, ce_scale=1.0)
+    config.data.frames = 9
+    model = {
         "name": "gaitgl",
         "channels": (8, 16, 32, 32),
         "depth": 1,
@@ -20,10 +24,6 @@ def get_config(recipe: str = "triplet"):
         "features": 64,
         "bins": (64,),
         "height": 64,
-        "num_classes": 44,
-        "dtype": "float32",
+        "num_classes": FROM_SPLIT,
     }
-    if recipe == "as_released":
-        config.loss.cross_entropy = cross_entropy(1.0, smoothing=0.1)
-    config.data.frames = 9
-    return config
+    return finish(config, model, choice, {})

@@ -2,7 +2,7 @@
 
 python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
 python -m gil_jax export <workdir> --out=<file.pt> [--step=N]
-python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30]
+python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30] [--devices=8]
 """
 
 import argparse
@@ -13,13 +13,14 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from gil_jax.checkpoint import open_checkpoints, restore_network, save
-from gil_jax.data.transforms import cut_width
+from gil_jax.config import resolve
+from gil_jax.describe import network_cost, step_cost
 from gil_jax.models import MODELS
+from gil_jax.sharding import make_mesh
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
-from gil_jax.train_state import TrainState, count_parameters, make_network
+from gil_jax.train_state import TrainState, count_parameters
 from gil_jax.workdir import read_json
 
 
@@ -51,7 +52,11 @@ def main(arguments: list[str] | None = None) -> int:
     command = commands.add_parser("describe", help="parameters and multiply-adds of the networks of config files")
     command.add_argument("--config", required=True, action="append", metavar="FILE[:RECIPE]")
     command.add_argument("--frames", type=int, default=30, help="of the sequence that is measured")
-    command.set_defaults(run=lambda a: _describe(a.config, a.frames))
+    command.add_argument(
+        "--devices", type=int, default=0, help="compile the training step for this number of devices: memory, exchange"
+    )
+    command.add_argument("--model_devices", type=int, default=1, help="of these, devices that share one classifier")
+    command.set_defaults(run=lambda a: _describe(a.config, a.frames, a.devices, a.model_devices))
 
     chosen = parser.parse_args(arguments)
     try:
@@ -84,21 +89,28 @@ def _export(workdir: str, file: str, step: int | None) -> None:
     print(f"{file}: {saved['model']['name']} at step {step}")
 
 
-def _describe(paths: list[str], frames: int) -> None:
+def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -> None:
+    configs = {path: resolve(_load_config(path)) for path in paths}
     print(f"| config | parameters | multiply-adds (one sequence of {frames} frames) | embedding |")
     print("|---|---|---|---|")
-    for path in paths:
-        config = _load_config(path)
-        network = make_network(config.model)
-        params, batch_stats = jax.eval_shape(network.init, 0)
-        height, width = config.data.height, cut_width(config.data.height)
-        sequence = jax.ShapeDtypeStruct((1, frames, height, width), jnp.uint8)
-        lowered = jax.jit(network.embed).lower(
-            params, batch_stats, sequence, jax.ShapeDtypeStruct((1, frames), jnp.bool_)
-        )
-        operations = lowered.compile().cost_analysis()["flops"]
-        _, parts, features = lowered.out_info.embeddings.shape
-        print(f"| {path} | {count_parameters(params):,} | {operations / 2e9:.2f} G | {parts} x {features} |")
+    for path, config in configs.items():
+        cost = network_cost(config, frames)
+        parts, features = cost.embedding
+        print(f"| {path} | {cost.parameters:,} | {cost.multiply_adds / 1e9:.2f} G | {parts} x {features} |")
+    if not devices:
+        return
+    jax.config.update("jax_num_cpu_devices", devices)
+    mesh = make_mesh(model_devices)
+    print(
+        f"\nA training step on each of {devices} devices, {devices // model_devices} for data x {model_devices} model:\n"
+    )
+    print("| config | state | temporary | collectives (number, MiB) |")
+    print("|---|---|---|---|")
+    for path, config in configs.items():
+        step = step_cost(config, mesh)
+        exchanged = [f"{kind} {number}, {size / 2**20:.1f}" for kind, (number, size) in step.collectives.items()]
+        sizes = f"{step.state / 2**20:,.0f} MiB | {step.temporary / 2**20:,.0f} MiB"
+        print(f"| {path} | {sizes} | {'; '.join(exchanged) or 'none'} |")
 
 
 def _load_config(path: str):

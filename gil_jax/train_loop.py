@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from gil_jax.checkpoint import load_pretrained, open_checkpoints, restore, restore_network, save
 from gil_jax.checks import check_arrays, check_batch, check_config
+from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
 from gil_jax.distributed import print_once
@@ -37,6 +38,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
     Raises ValueError that names the field of the config that does not fit, before the first step.
     """
     check_config(config, workdir)
+    config = resolve(config)
     workdir = os.path.abspath(os.path.expanduser(workdir))
     clock = [time.perf_counter()]
     dataset = open_dataset(config)
@@ -95,10 +97,11 @@ def evaluate(config: ConfigDict, workdir: str, step: int | None = None) -> dict:
     check_config(config, workdir)
     workdir = os.path.abspath(os.path.expanduser(workdir))
     step, params, batch_stats = restore_network(workdir, step)
-    config = ConfigDict(config.to_dict())
+    config = resolve(config)
     saved = read_json(Path(workdir) / "config.json")
     if saved:
-        config.model = ConfigDict(saved["model"])
+        config.model, config.loss = ConfigDict(saved["model"]), ConfigDict(saved.get("loss", {}))
+        config.data.augment = ConfigDict(saved.get("data", {}).get("augment", {}))
     dataset = open_dataset(config)
     for warning in dataset.warnings:
         print_once(warning)
@@ -164,8 +167,8 @@ def _publish(evaluator: Evaluator, state: TrainState, config: ConfigDict, workdi
     report = evaluator.run(state)
     if jax.process_index() == 0:
         path = write_report(workdir, report)
-        expected = config.expected.get(report["split"]) if config.expected else None
-        print_once(f"\n{format_report(report, len(evaluator.dataset.split.test), expected)}\n{path}")
+        table = format_report(report, len(evaluator.dataset.split.test), published_rank1(config))
+        print_once(f"\n{table}\n{path}")
     return report
 
 

@@ -1,4 +1,4 @@
-"""The losses of a batch that is cut over devices: the same numbers, and no more exchange than the maths needs."""
+"""The losses of a batch that is sharded over devices: the same numbers, and no more exchange than the maths needs."""
 
 import math
 import re
@@ -20,31 +20,31 @@ COLLECTIVE = re.compile(r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-a
 
 def make_batch():
     rng = np.random.default_rng(0)
-    embeddings = 1.0 + rng.normal(size=(N, PARTS, FEATURES)).astype(np.float32)  # cosines all above 0
+    embeddings = 0.25 * (1.0 + rng.normal(size=(N, PARTS, FEATURES)))  # cosines all above 0
     logits = rng.normal(size=(N, PARTS, CLASSES)).astype(np.float32)
     labels = rng.integers(-1, CLASSES, size=N).astype(np.int32)
-    return ModelOutput(embeddings, logits), labels
+    return ModelOutput(embeddings.astype(np.float32), logits), labels
 
 
 def run_on(devices: int, config):
-    """(loss, metrics), slopes and the compiled program on so many devices; all but the labels is cut over "data"."""
+    """(loss, metrics), gradients and the compiled program on some devices; all but the labels is sharded."""
     shape = (devices, 1)
     mesh = jax.make_mesh(
         shape, ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[: math.prod(shape)]
     )
-    cut = NamedSharding(mesh, PartitionSpec("data"))
-    whole = NamedSharding(mesh, PartitionSpec())
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    replicated = NamedSharding(mesh, PartitionSpec())
     loss_fn = make_loss(config)
 
     def loss(output, labels):
         return loss_fn(output, labels, jnp.int32(60_000), jax.random.key(1))
 
     output, labels = make_batch()
-    output, labels = jax.device_put(output, cut), jax.device_put(labels, whole)
-    step = jax.jit(jax.value_and_grad(loss, has_aux=True, allow_int=True), out_shardings=(whole, cut))
+    output, labels = jax.device_put(output, sharded), jax.device_put(labels, replicated)
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True, allow_int=True), out_shardings=(replicated, sharded))
     program = step.lower(output, labels).compile()
-    values, slopes = program(output, labels)
-    return values, slopes, program
+    values, gradients = program(output, labels)
+    return values, gradients, program
 
 
 def collectives(program):
@@ -60,34 +60,34 @@ def collectives(program):
     return found
 
 
-@pytest.fixture(scope="module", params=["gil", "as_released"])
+@pytest.fixture(scope="module", params=["l_m", "as_released"])
 def on_one_device(request):
     return request.param, run_on(1, loss_recipe(request.param))
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_loss_and_slopes_are_those_of_one_device(on_one_device, devices):
-    recipe, (expected_values, expected_slopes, _) = on_one_device
-    values, slopes, _ = run_on(devices, loss_recipe(recipe))
+def test_loss_and_gradients_are_those_of_one_device(on_one_device, devices):
+    recipe, (expected_values, expected_gradients, _) = on_one_device
+    values, gradients, _ = run_on(devices, loss_recipe(recipe))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), values, expected_values)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), slopes, expected_slopes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected_gradients)
 
 
 def test_several_parts_at_once_are_the_same(on_one_device, monkeypatch):
-    """What an accelerator does, on a CPU: groups of 4 of the 6 parts."""
+    """As on an accelerator, on a CPU: groups of 4 of the 6 parts."""
     monkeypatch.setattr("gil_jax.losses.parts.parts_at_once", lambda: 4)
-    recipe, (expected_values, expected_slopes, _) = on_one_device
-    values, slopes, _ = run_on(2, loss_recipe(recipe))
+    recipe, (expected_values, expected_gradients, _) = on_one_device
+    values, gradients, _ = run_on(2, loss_recipe(recipe))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), values, expected_values)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), slopes, expected_slopes)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected_gradients)
 
 
 def test_one_device_exchanges_nothing(on_one_device):
     assert collectives(on_one_device[1][2]) == []
 
 
-def test_embeddings_and_slopes_are_exchanged_once():
-    found = collectives(run_on(8, loss_recipe("gil"))[2])
+def test_embeddings_and_gradients_are_exchanged_once():
+    found = collectives(run_on(8, loss_recipe("l_m"))[2])
     share = 4 * N * 8 * FEATURES // 8  # of one device: 6 parts are filled up to 8
     assert not any(inside_a_loop for _, _, inside_a_loop in found)
     assert sorted((kind, size) for kind, size, _ in found if size > 256) == [("all-to-all", share)] * 2

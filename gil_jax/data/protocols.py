@@ -110,13 +110,7 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
         if count >= len(present):
             raise ValueError(f"config.data.split={spec!r} leaves nobody to test: the data hold {len(present)} subjects")
         return Split(spec, tuple(present[:count]), tuple(present[count:]))
-    content = _read_json(
-        spec,
-        f"config.data.split={spec!r} is neither one of {[*sorted(published), 'first-N']} nor a file",
-    )
-    train, test = content.get("train"), content.get("test")
-    if not _is_names(train, empty=True) or not _is_names(test, empty=True) or not (train or test):
-        raise ValueError(f'{spec}: a split is {{"train": ["001", ...], "test": ["075", ...]}}, lists of subject names')
+    train, test = _read_split(spec, published)
     both = sorted(set(train) & set(test))
     if both:
         raise ValueError(f"{spec}: subjects in train and in test: {some(both)}. Take them out of one of the two")
@@ -124,6 +118,20 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
     if absent:
         raise ValueError(f"{spec}: subjects that the data do not hold: {some(absent)}. The data hold {some(present)}")
     return Split(Path(spec).stem, tuple(sorted(set(train))), tuple(sorted(set(test))))
+
+
+def count_training_subjects(spec: str, protocol: Protocol) -> int:
+    """Count the people that a split trains, without the data: all of a published one, N of "first-N", or a file's.
+
+    spec as for `load_split`. Raises ValueError where it is none of them.
+    """
+    published = protocol.splits or {}
+    if spec in published:
+        return len(published[spec])
+    first = re.fullmatch(r"first-(\d+)", spec)
+    if first:
+        return int(first[1])
+    return len(set(_read_split(spec, published)[0]))
 
 
 def gallery_and_probes(protocol: Protocol, conditions: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -150,6 +158,17 @@ def some(names: Iterable[str], most: int = 8) -> str:
     """A few of many names."""
     names = list(map(str, names))
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def _read_split(spec: str, published) -> tuple[list[str], list[str]]:
+    content = _read_json(
+        spec,
+        f"config.data.split={spec!r} is neither one of {[*sorted(published), 'first-N']} nor a file",
+    )
+    train, test = content.get("train"), content.get("test")
+    if not _is_names(train, empty=True) or not _is_names(test, empty=True) or not (train or test):
+        raise ValueError(f'{spec}: a split is {{"train": ["001", ...], "test": ["075", ...]}}, lists of subject names')
+    return train, test
 
 
 def _is_names(value, empty: bool = False) -> bool:

@@ -1,8 +1,9 @@
-"""A loss of the pairs of one part, over all parts: one part after the other, and on several devices at once.
+"""Pairwise losses of every part: one part after the other, and on several devices at once.
 
 Parts are independent of each other. So a part is worked through while its matrices [n, n] are in the cache, value and
-slope together, and several devices take some parts each: the embeddings of a batch that is cut over the mesh axis
-"data" change hands once forward and their slopes once backward, and next to nothing is exchanged in between.
+gradient together, and several devices take some parts each: the embeddings of a batch that is sharded over the mesh
+axis "data" are exchanged once forward (every device gets all rows of some parts) and their gradients once backward.
+Besides, devices exchange the least cosine and the metrics.
 """
 
 from collections.abc import Callable
@@ -12,25 +13,27 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Int
 
+from gil_jax.ops.gradients import with_own_gradient
 from gil_jax.ops.pairs import Classes, classes_of, cosines, pairs_of
 from gil_jax.sharding import BY_PARTS, BY_ROWS, DATA, REPLICATED, data_devices, per_device
 
 
-class Surroundings(NamedTuple):
-    """What a part may want to know beside its pairs: the classes; the least cosine of all pairs in all parts."""
+class BatchContext(NamedTuple):
+    """Batch-wide values that the loss of a part needs: the classes, and the least cosine of all pairs in all parts."""
 
     classes: Classes
-    least_cosine: Any
+    least_cosine: Float[Array, ""]
 
 
 def parts_at_once() -> int:
-    """A CPU is fastest on what its cache holds, one part; an accelerator wants enough to do at a time."""
+    """Number of parts worked on together: one fits a CPU's cache, an accelerator wants more work at a time."""
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def _work_through(part_loss: Callable, embeddings, labels, given, devices: int):
-    """Losses [p], statistics [p] and slopes [n, p, d] of the parts [n, p, d] of one device."""
+def _work_through(part_loss: Callable, embeddings, labels, extra, devices: int):
+    """Losses [p], statistics [p] and gradients [n, p, d] of the parts [n, p, d] of one device."""
     classes, together = classes_of(labels), parts_at_once()
     real = classes.same | classes.different
 
@@ -41,62 +44,57 @@ def _work_through(part_loss: Callable, embeddings, labels, given, devices: int):
         pairs = pairs_of(rows, labels)
         return pairs, jnp.min(jnp.where(real, cosines(pairs), 1.0))
 
+    # First pass: the inner products of all parts, as the weights of every part need the least cosine of all of them.
     starts = jnp.arange(0, embeddings.shape[1], together)
     all_pairs, least = lax.map(lambda start: jax.vmap(measure)(rows_of(start)), starts)
     least = jnp.min(least)
     if devices > 1:
         least = lax.pmin(least, DATA)
-    surroundings = Surroundings(classes, least)
+    context = BatchContext(classes, least)
 
     def work(rows, pairs):
-        loss = lambda pairs: part_loss(pairs, surroundings, given)  # noqa: E731
-        (value, statistics), by_pairs = jax.value_and_grad(loss, has_aux=True)(pairs)
+        value_of = lambda pairs: part_loss(pairs, context, extra)  # noqa: E731
+        (value, statistics), by_pairs = jax.value_and_grad(value_of, has_aux=True)(pairs)
         _, back = jax.vjp(lambda rows: pairs_of(rows, labels), rows)
         return back(by_pairs)[0], (value, statistics)
 
-    def step(slopes, group):
+    # Second pass: value and gradient. The gradient is written where the part lies, so nothing is transposed afterwards.
+    def step(gradients, group):
         start, pairs = group
         by_rows, results = jax.vmap(work)(rows_of(start), pairs)
-        return lax.dynamic_update_slice_in_dim(slopes, by_rows.transpose(1, 0, 2), start, axis=1), results
+        return lax.dynamic_update_slice_in_dim(gradients, by_rows.transpose(1, 0, 2), start, axis=1), results
 
-    slopes, results = lax.scan(step, jnp.zeros_like(embeddings), (starts, all_pairs))
+    gradients, results = lax.scan(step, jnp.zeros_like(embeddings), (starts, all_pairs))
     values, statistics = jax.tree.map(lambda x: x.reshape(-1), results)
-    return values, statistics, slopes
+    return values, statistics, gradients
 
 
-def _on_all_devices(part_loss, embeddings, labels, given):
+def _on_all_devices(part_loss: Callable, embeddings, labels, extra):
     devices = data_devices(embeddings)
     parts = embeddings.shape[1]
     filling = ((0, 0), (0, -parts % (devices * parts_at_once())), (0, 0))
-    embeddings = jnp.pad(embeddings, filling, constant_values=1.0)  # cosines of 1: the least one stays
+    # Parts are padded to a multiple of the devices; with ones, whose cosines of 1 leave the least cosine as it is.
+    embeddings = jnp.pad(embeddings, filling, constant_values=1.0)
     work_through = partial(_work_through, part_loss, devices=devices)
     if devices > 1:
         work_through = per_device(
             work_through, embeddings, (BY_PARTS, REPLICATED, REPLICATED), (BY_ROWS, BY_ROWS, BY_PARTS)
         )
-    values, statistics, slopes = work_through(embeddings, labels, given)
+    values, statistics, gradients = work_through(embeddings, labels, extra)
     values, statistics = jax.tree.map(lambda x: x[:parts], (values, statistics))
-    return values, statistics, slopes[:, :parts]
+    return (values, statistics), gradients[:, :parts]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def over_parts(part_loss: Callable, embeddings, labels, given):
-    """part_loss(pairs of a part, Surroundings, given) -> (float32, statistics), of every part.
+def over_parts(
+    part_loss: Callable, embeddings: Float[Array, "n p d"], labels: Int[Array, " n"], extra: Any
+) -> tuple[Float[Array, " p"], dict[str, Float[Array, " p"]]]:
+    """Compute part_loss(pairs of a part, BatchContext, extra) -> (loss, statistics) of every part.
 
-    embeddings: float32 [n, p, d], labels: int32 [n], both of the global batch; given: arrays that all parts see.
-    Returns (losses float32 [p], statistics with a leading axis p). Only the embeddings get a gradient, from the losses.
+    embeddings and labels are those of the global batch. extra: any arrays that all parts see. Differentiable in the
+    embeddings alone, through the losses; statistics carry no gradient. Raises ValueError where extra is differentiated.
     """
-    return _on_all_devices(part_loss, embeddings, labels, given)[:2]
 
+    def compute(embeddings, others):
+        return _on_all_devices(part_loss, embeddings, *others)
 
-def _forward(part_loss, embeddings, labels, given):
-    values, statistics, slopes = _on_all_devices(part_loss, embeddings, labels, given)
-    return (values, statistics), slopes
-
-
-def _backward(part_loss, slopes, cotangents):
-    del part_loss
-    return slopes * cotangents[0][:, None], None, None
-
-
-over_parts.defvjp(_forward, _backward)
+    return with_own_gradient(compute, "over_parts")(embeddings, (labels, extra))

@@ -1,93 +1,94 @@
-"""Sums over all triplets (anchor, positive, negative) of a matrix, exactly, without ever building the triplets.
+"""Exact sums over all triplets (anchor, positive, negative) of a matrix, without an array of the triplets.
 
 An anchor's positives are taken one at a time, against all rows at once: time n^2 K for classes of up to K rows, memory
-n^2. Value and slope come from the same pass. K is known only when the program runs, so the pass is a while loop, which
-has no derivative in jax: each sum brings its own. Sums are kept [n, n] and added up last: on a CPU, a few passes over a
-matrix in the cache are faster than anything that sorts.
+n^2. K is known only when the program runs, so the pass is a while loop, which JAX cannot differentiate in reverse;
+value and gradient therefore come from the same pass. Sums are kept as [n, n] and added up last: on a CPU, a few passes
+over a matrix in the cache are faster than anything that sorts.
 """
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+from gil_jax.ops.gradients import with_own_gradient
 from gil_jax.ops.pairs import Classes, positives_of
 
 
-def _hinge_pass(distance, classes: Classes, margin):
-    """Totals of the hinge and of its slope: (sum, number of non-zero triplets, slope of the sum [n, n])."""
+def number_of_triplets(classes: Classes) -> Float[Array, ""]:
+    """Count all (anchor, positive, negative), an anchor being its own positive; float32, as int32 would overflow."""
+    return jnp.sum(classes.size.astype(jnp.float32) * jnp.sum(classes.different, 0, dtype=jnp.float32))
+
+
+def _hinge(distance, extra):
+    """Mean over the non-zero triplets and their number; gradient of the mean."""
+    classes, margin = extra
     negatives = jnp.where(classes.different, distance, jnp.inf)
 
     def body(k, carry):
-        total, pulls, pushes = carry
-        reach = positives_of(distance, k, classes, -jnp.inf) + margin
-        inside = reach > negatives
-        pulls = lax.dynamic_update_index_in_dim(pulls, jnp.sum(inside, 0, dtype=jnp.int32), k, 0)
-        return total + jnp.maximum(reach - negatives, 0.0), pulls, pushes + inside.astype(jnp.float32)
+        total, positive_grad, negative_grad = carry
+        # An anchor without a k-th positive reaches to -inf, so none of its negatives is inside.
+        positive_plus_margin = positives_of(distance, k, classes, -jnp.inf) + margin
+        inside = positive_plus_margin > negatives
+        # Row k of positive_grad: for every anchor, triplets with its k-th positive. One pair collects them all.
+        positive_grad = lax.dynamic_update_index_in_dim(positive_grad, jnp.sum(inside, 0, dtype=jnp.int32), k, 0)
+        total += jnp.maximum(positive_plus_margin - negatives, 0.0)
+        return total, positive_grad, negative_grad + inside.astype(jnp.float32)
 
     zeros = jnp.zeros_like(distance)
-    total, pulls, pushes = lax.fori_loop(0, classes.largest, body, (zeros, zeros.astype(jnp.int32), zeros))
-    slope = jnp.where(classes.same, pulls[classes.rank].astype(jnp.float32), -pushes)
-    return jnp.sum(jnp.sum(total, 0)), jnp.sum(jnp.sum(pushes, 0)), slope
-
-
-@jax.custom_vjp
-def hinge_over_triplets(distance, classes: Classes, margin):
-    """Mean over the non-zero triplets of relu(D_ap - D_an + margin), 0 if there are none.
-
-    distance: float32 [n, n] (other row, anchor); margin: float32. Returns (mean, number of non-zero triplets), float32.
-    """
-    return _hinge_forward(distance, classes, margin)[0]
-
-
-def _hinge_forward(distance, classes, margin):
-    total, number, slope = _hinge_pass(distance, classes, margin)
+    carry = (zeros, zeros.astype(jnp.int32), zeros)
+    total, positive_grad, negative_grad = lax.fori_loop(0, classes.largest, body, carry)
+    # Classes are symmetric in rank: the pair (row, anchor) is the anchor's positive number rank[row].
+    gradient = jnp.where(classes.same, positive_grad[classes.rank].astype(jnp.float32), -negative_grad)
+    # Columns first: sums of 2^31 triplets keep their digits, and CPUs add columns fastest.
+    number = jnp.sum(jnp.sum(negative_grad, 0))
     mean_of = jnp.maximum(number, 1.0)
-    return (total / mean_of, number), slope / mean_of
+    return (jnp.sum(jnp.sum(total, 0)) / mean_of, number), gradient / mean_of
 
 
-def _hinge_backward(slope, cotangents):
-    return slope * cotangents[0], None, None
+_hinge_over_triplets = with_own_gradient(_hinge, "hinge_over_triplets")
 
 
-hinge_over_triplets.defvjp(_hinge_forward, _hinge_backward)
+def hinge_over_triplets(
+    distance: Float[Array, "n n"], classes: Classes, margin: float | Float[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean over the non-zero triplets of relu(D_ap - D_an + margin), 0 if there are none, and their number.
 
-
-def number_of_triplets(classes: Classes):
-    """float32: all (anchor, positive, negative), an anchor counting as its own positive."""
-    return jnp.sum(classes.size.astype(jnp.float32) * jnp.sum(classes.different, 0, dtype=jnp.float32))
+    distance: (other row, anchor). Differentiable in it alone; ValueError where margin is differentiated.
+    """
+    return _hinge_over_triplets(distance, (classes, jnp.asarray(margin, jnp.float32)))
 
 
 LARGEST = 1e28  # a sum of this over all triplets of 4096 rows is still a float32
 FACTORS = 32  # of softplus are multiplied before a logarithm is taken; each is at most 2
 
 
-def _softplus_pass(logits, classes: Classes, judge, doubt):
-    """Sum over all triplets of weight * softplus(z_an - z_ap), how many have z_an > z_ap, and the slope of the sum.
+def _softplus(logits, extra):
+    """Mean over all triplets of weight * softplus(z_an - z_ap), number of z_an > z_ap; gradient of the mean.
 
     softplus(g) = max(g, 0) + log(1 + e^-|g|). The products of (1 + e^-|g|) over triplets of one weight are kept, less
-    1, so that one logarithm serves them all and small values keep their digits.
+    1, so that one logarithm serves up to 32 of them and small values keep their digits.
     """
+    classes, gate, gate_weight = extra
     logits = jnp.clip(logits, -LARGEST, LARGEST)
     negatives = jnp.where(classes.different, logits, -jnp.inf)
     zeros = jnp.zeros_like(logits)
-    weights = (1.0,) if judge is None else (1.0, doubt)
+    weights = (1.0,) if gate is None else (1.0, gate_weight)
 
     def body(k, carry):
-        linear, products, wrong, pulls, pushes = carry
+        linear, products, wrong, positive_grad, negative_grad = carry
+        # An anchor without a k-th positive has gaps of -inf: nothing is added.
         gap = negatives - positives_of(logits, k, classes, jnp.inf)
         small = jnp.exp(-jnp.abs(gap))
         smalls, weight = (small,), 1.0
-        if judge is not None:
-            doubted = judge > positives_of(judge, k, classes, jnp.inf)
-            smalls, weight = (
-                (jnp.where(doubted, 0.0, small), jnp.where(doubted, small, 0.0)),
-                jnp.where(doubted, doubt, 1.0),
-            )
-        slope = weight * jnp.where(gap > 0, 1.0, small) / (1.0 + small)
+        if gate is not None:  # triplets of weight 1 and of gate_weight go into products of their own
+            gated = gate > positives_of(gate, k, classes, jnp.inf)
+            smalls = (jnp.where(gated, 0.0, small), jnp.where(gated, small, 0.0))
+            weight = jnp.where(gated, gate_weight, 1.0)
+        gradient = weight * jnp.where(gap > 0, 1.0, small) / (1.0 + small)
         linear += weight * jnp.maximum(gap, 0.0)
         products = tuple(product + small * (1.0 + product) for product, small in zip(products, smalls, strict=True))
-        pulls = lax.dynamic_update_index_in_dim(pulls, jnp.sum(slope, 0), k, 0)
-        return linear, products, wrong + (gap > 0).astype(jnp.float32), pulls, pushes + slope
+        positive_grad = lax.dynamic_update_index_in_dim(positive_grad, jnp.sum(gradient, 0), k, 0)
+        return linear, products, wrong + (gap > 0).astype(jnp.float32), positive_grad, negative_grad + gradient
 
     def chunk(i, carry):
         total, *counts = carry
@@ -97,30 +98,26 @@ def _softplus_pass(logits, classes: Classes, judge, doubt):
         return total + jnp.sum(linear + logarithms, 0), *counts
 
     chunks = (classes.largest + (FACTORS - 1)) // FACTORS
-    total, wrong, pulls, pushes = lax.fori_loop(0, chunks, chunk, (zeros[0], zeros, zeros, zeros))
-    slope = jnp.where(classes.same, -pulls[classes.rank], pushes)
-    return jnp.sum(total), jnp.sum(jnp.sum(wrong, 0)), slope
-
-
-@jax.custom_vjp
-def softplus_over_triplets(logits, classes: Classes, judge=None, doubt=None):
-    """Mean over all triplets of weight * softplus(z_an - z_ap), 0 if there are none.
-
-    logits: float32 [n, n] (other row, anchor), cut to +-1e28 so that no sum overflows. Without `judge` every weight is
-    1; with it, float32 [n, n], triplets that it gets wrong (judge_an > judge_ap) weigh `doubt`, float32.
-    Returns (mean, number of triplets with z_an > z_ap), float32.
-    """
-    return _softplus_forward(logits, classes, judge, doubt)[0]
-
-
-def _softplus_forward(logits, classes, judge, doubt):
-    total, wrong, slope = _softplus_pass(logits, classes, judge, doubt)
+    total, wrong, positive_grad, negative_grad = lax.fori_loop(0, chunks, chunk, (zeros[0], zeros, zeros, zeros))
+    gradient = jnp.where(classes.same, -positive_grad[classes.rank], negative_grad)
     mean_of = jnp.maximum(number_of_triplets(classes), 1.0)
-    return (total / mean_of, wrong), slope / mean_of
+    results = jnp.sum(total) / mean_of, jnp.sum(jnp.sum(wrong, 0))
+    return results, gradient / mean_of
 
 
-def _softplus_backward(slope, cotangents):
-    return slope * cotangents[0], None, None, None
+_softplus_over_triplets = with_own_gradient(_softplus, "softplus_over_triplets")
 
 
-softplus_over_triplets.defvjp(_softplus_forward, _softplus_backward)
+def softplus_over_triplets(
+    logits: Float[Array, "n n"],
+    classes: Classes,
+    gate: Float[Array, "n n"] | None = None,
+    gate_weight: float | Float[Array, ""] = 1.0,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Mean over all triplets of weight * softplus(z_an - z_ap), 0 if there are none, and the number of z_an > z_ap.
+
+    logits: (other row, anchor), clipped to +-1e28 so that no sum overflows. Without `gate` every weight is 1; with it,
+    triplets that it gets wrong (gate_an > gate_ap) weigh gate_weight. Differentiable in logits alone; ValueError where
+    gate or gate_weight is differentiated.
+    """
+    return _softplus_over_triplets(logits, (classes, gate, jnp.asarray(gate_weight, jnp.float32)))
