@@ -1,7 +1,7 @@
 """Compare the loss recipes: the same narrow networks, steps and seeds, ranked on people who were not trained on.
 
     python -m benchmarks.recipes --folder=<dir> [--networks gaitset ...] [--recipes l_s ...] [--seeds 0 1 2]
-    python -m benchmarks.recipes --folder=<dir> --recipes l_s l_s:simce.weight=0.125
+    python -m benchmarks.recipes --folder=<dir> --recipes l_s l_s:loss.simce.weight=0.125
     python -m benchmarks.recipes --folder=<dir> --data=<data_dir>/<name> --split=first-8
 
 Runs what <dir> does not hold yet, one run after the other on one thread, and prints a table of all of them: rank-1 in
@@ -15,6 +15,7 @@ the row are scaled to them. The step of a network and a recipe is compiled once 
 """
 
 import argparse
+import ast
 import importlib
 import json
 import os
@@ -40,7 +41,7 @@ from gil_jax.evaluation.embedding import embed_split, make_embed
 from gil_jax.evaluation.ranking import rank_matrix, summarize
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
-from gil_jax.processes import keep_memory
+from gil_jax.processes import keep_freed_memory
 from gil_jax.sharding import make_mesh
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.train_step import make_train_step
@@ -91,12 +92,15 @@ class HalfHeight:
 
 
 def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
-    """The CASIA-B row of a network with a recipe ("l_s", or "l_s:simce.weight=0.125"), made small; without data."""
+    """Build the CASIA-B row of a network with a recipe, made small.
+
+    recipe: "l_s", or with changes of fields, "l_s:loss.simce.weight=0.125,optim.warmup_steps=30". The cross entropy
+    weighs 1 without smoothing in all of them, so that recipes differ in their pairwise terms alone.
+    """
     name, _, changes = recipe.partition(":")
-    config = importlib.import_module(f"configs.casia_b_{network}").get_config(name)
-    for change in filter(None, changes.split(",")):
-        field, _, value = change.partition("=")
-        config.update_from_flattened_dict({f"loss.{field}" if "." in field else f"optim.{field}": float(value)})
+    config = importlib.import_module(f"configs.casia_b_{network}").get_config(f"{name},no_augment")
+    if "cross_entropy" in config.loss:
+        config.loss.cross_entropy.update({"weight": 1.0, "smoothing": 0.0})
     scale = steps / config.train.steps
     config.optim.decay_steps = tuple(round(step * scale) for step in config.optim.decay_steps)
     config.optim.warmup_steps = round(config.optim.warmup_steps * scale)
@@ -112,6 +116,9 @@ def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
         }
     )
     config.eval.update({"length_buckets": 1, "frames_per_batch": 1024})
+    for change in filter(None, changes.split(",")):
+        field, _, value = change.partition("=")
+        config.update_from_flattened_dict({field: ast.literal_eval(value)})
     return config
 
 
@@ -209,8 +216,7 @@ def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Dataset],
         opened = opened or walkers()
         if trained != run[:2]:
             people = len(opened.rows_of_subject)
-            if "num_classes" in config.model or "cross_entropy" in config.loss:
-                config.model.num_classes = people
+            config.model.num_classes = people if config.model.num_classes else 0
             trainer, trained = Trainer(config, opened), run[:2]
         result, arrays = trainer.run(run.seed)
         np.savez_compressed(path.with_suffix(".npz"), **arrays)
@@ -264,7 +270,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where the results of the runs are kept")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=sorted(ROWS))
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="RECIPE[:TERM.FIELD=VALUE,...]")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="RECIPE[:FIELD=VALUE,...]")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--data", default="", help="<data_dir>/<name> of a built data set; default: synthetic walkers")
@@ -273,7 +279,7 @@ def main() -> None:
     chosen = parser.parse_args()
     os.nice(15)
     os.environ["NPROC"] = "1"  # threads of XLA, which it starts with the first array
-    keep_memory()
+    keep_freed_memory()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     runs = [Run(n, r, seed) for n in chosen.networks for r in chosen.recipes for seed in chosen.seeds]
     if not chosen.print:
