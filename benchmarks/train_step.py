@@ -48,7 +48,7 @@ def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
     use_all_cores(len(LABELS))
     mesh = make_mesh()
     network = make_network({"name": name, "dtype": dtype, **NETWORKS[name]})
-    terms = {"triplet": {"weight": 1.0, "margin": 0.2, "weighted": True}}
+    terms = {"s_triplet": {"weight": 1.0, "margin": 0.2}}
     if "num_classes" in NETWORKS[name]:
         terms["cross_entropy"] = {"weight": 0.1, "scale": 1.0, "smoothing": 0.0}
     optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(1e-3, momentum=0.9))

@@ -33,11 +33,15 @@ def base_config() -> ConfigDict:
     config.data.workers = 2  # processes that read ahead; 0 reads in a thread
 
     config.optim = ConfigDict()
-    config.optim.optimizer = "sgd"  # or "adam"
+    config.optim.optimizer = "sgd"  # or "adam", "adamw"
     config.optim.learning_rate = 0.1
     config.optim.momentum = 0.9
     config.optim.weight_decay = 5e-4
-    config.optim.schedule = "steps"  # or "cosine", over train.steps
+    config.optim.clip_norm = 0.0  # gradients are scaled down to this global norm; 0: not
+    config.optim.frozen = ()  # parameters that are not trained, by the beginning of their name: ("backbone.conv1",)
+    config.optim.average_decay = 0.0  # of a moving average of the parameters, which is evaluated then; 0: none
+    config.optim.schedule = "steps"  # or "cosine", over total_steps
+    config.optim.total_steps = 0  # 0: train.steps of the first start
     config.optim.decay_steps = ()  # schedule "steps": where the rate is multiplied by decay_factor
     config.optim.decay_factor = 0.1
     config.optim.min_learning_rate = 0.0  # schedule "cosine": where it ends
@@ -46,13 +50,20 @@ def base_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 0
-    config.train.log_every = 100
+    config.train.accumulate = 1  # pieces that a batch is computed in, one after the other; a loss sees one piece
+    config.train.log_every = 100  # 0: only the last step; so for the next three
     config.train.checkpoint_every = 1000
     config.train.keep_checkpoints = 2  # the latest ones; the best evaluated one stays too
-    config.train.eval_every = 0  # 0: only after the last step
+    config.train.best_metric = "eval/rank1"  # a name of metrics.jsonl: the highest is the best
+    config.train.eval_every = 0
+    config.train.skip_limit = 10  # steps in a row that are skipped as not finite before the training stops
+    config.train.on_full_disk = "stop"  # or "continue": without the checkpoint that did not fit
+    config.train.profile = ()  # (first, last): steps that are profiled into workdir/profile
+    config.train.accept_changes = ()  # fields that may differ from the run that the workdir holds: ("optim.clip_norm",)
 
     config.eval = ConfigDict()
     config.eval.metric = "euclidean"  # or "cosine"
+    config.eval.rerank = ()  # k-reciprocal re-ranking: (k1, k2, lambda), e.g. (6, 6, 0.3)
     config.eval.length_buckets = 4  # sequences are padded to this number of lengths, each compiled once
     config.eval.frames_per_batch = 2048  # padded frames a batch: memory, not results, depends on it
 

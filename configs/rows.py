@@ -41,7 +41,8 @@ def parse(argument: str, augmented: tuple[str, ...] = ()) -> Choice:
         )
     if len(splits) > 1 or len(switches) > 1:
         raise ValueError(f"config argument {argument!r}: give one split, and one of augment, no_augment")
-    return Choice(recipe, *splits or [""], recipe in augmented if not switches else switches == ["augment"])
+    split = splits[0] if splits else ""
+    return Choice(recipe, split, recipe in augmented if not switches else switches == ["augment"])
 
 
 def casia_b(choice: Choice, ce_scale: float = 16.0) -> ConfigDict:

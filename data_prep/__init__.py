@@ -1,0 +1,1 @@
+"""From raw silhouettes and videos to array records."""

@@ -1,23 +1,17 @@
 """From the files of a raw sequence to its aligned frames."""
 
-import io
-import pickle
-import re
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from data_prep.align import align_silhouette, is_aligned, pad_columns
-from data_prep.archives import DAMAGE, Archives, Fault
+from data_prep.archives import Archives, Fault
 from data_prep.layout import SEQUENCE_FILES
-from data_prep.raw import RawSequence, read_files, why
+from data_prep.raw import RawSequence, read_files
+from data_prep.sequence_files import decode_sequence
 
 HEIGHTS = (64, 128)
-
-# The functions that make a pickled numpy array again. Nothing else is let in.
-_REBUILD = {function.__name__: function for function in (np.zeros(1).__reduce__()[0], np.zeros(1).__reduce_ex__(5)[0])}
-_MODULES = re.compile(r"numpy\._?core\.(multiarray|numeric)")  # of numpy 1 and 2
 
 
 class AlignedSequence(NamedTuple):
@@ -36,7 +30,7 @@ def read_aligned(sequence: RawSequence, archives: Archives, height: int) -> Alig
             if isinstance(content, Fault):
                 faults.append(content)
             elif place.lower().endswith(SEQUENCE_FILES):
-                pictures += list(decode_sequence(content))
+                pictures += list(_as_silhouettes(decode_sequence(content)))
             else:
                 pictures.append(decode_picture(content))
         except ValueError as error:
@@ -79,58 +73,13 @@ def decode_picture(data: bytes) -> np.ndarray:
     return picture
 
 
-def decode_sequence(data: bytes) -> np.ndarray:
-    """The array of a pickle, npy or npz file as uint8 [s, h, w]; raises ValueError. No code of the file is run."""
-    if not data:
-        raise ValueError("an empty file")
-    try:
-        if data[:6] == b"\x93NUMPY":
-            array = np.load(io.BytesIO(data), allow_pickle=False)
-        elif data[:4] == b"PK\x03\x04":
-            array = _only_array(data)
-        else:
-            array = _ArrayUnpickler(io.BytesIO(data)).load()
-    except (*DAMAGE, pickle.UnpicklingError, AttributeError, TypeError, KeyError, MemoryError) as error:
-        raise ValueError(f"not a readable sequence file ({why(error)})") from error
-    return _as_silhouettes(array)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
-        if _MODULES.fullmatch(module) and name in _REBUILD:
-            return _REBUILD[name]
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")):
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it holds {module}.{name}; only numpy arrays are let in")
-
-
-def _only_array(data: bytes) -> np.ndarray:
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        if len(arrays.files) == 1:
-            return arrays[arrays.files[0]]
-        if "silhouettes" in arrays.files:
-            return arrays["silhouettes"]
-        raise ValueError(f"holds the arrays {arrays.files}: keep one, or call it 'silhouettes'")
-
-
-def _as_silhouettes(array) -> np.ndarray:
-    if isinstance(array, list | tuple) and array and all(isinstance(frame, np.ndarray) for frame in array):
-        if len({frame.shape for frame in array}) > 1:
-            raise ValueError("a list of frames of different sizes")
-        array = np.stack(array)
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"holds a {type(array).__name__}, not an array")
-    if array.ndim == 4 and array.shape[1] == 1:
-        array = array[:, 0]
-    elif array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
-    if array.ndim != 3:
-        raise ValueError(f"holds an array {list(array.shape)}, not [frames, rows, columns]")
+def _as_silhouettes(array: np.ndarray) -> np.ndarray:
+    """Numbers of any format as uint8."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8)
-    if array.dtype.kind not in "iuf" or (array.size and (array.min() < 0 or array.max() > 255)):
+    if array.dtype.kind not in "iuf" or (array.size and not (array.min() >= 0 and array.max() <= 255)):
         raise ValueError(f"holds {array.dtype} from {array.min()} to {array.max()}, not silhouettes of 0 to 255")
     if array.dtype.kind == "f" and array.size and array.max() <= 1:
         array = array * 255

@@ -42,6 +42,12 @@ def make_mesh(model_devices: int = 1) -> Mesh:
     return jax.make_mesh(shape, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
 
 
+def local_mesh() -> Mesh:
+    """The devices of this process as a mesh ("data", "model"), for work that every process does by itself."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices), 1), (DATA, MODEL), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Replicate an array: every device holds all of it."""
     return NamedSharding(mesh, REPLICATED)
@@ -50,6 +56,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def sharded_over_data(mesh: Mesh) -> NamedSharding:
     """Shard the first axis over "data"."""
     return NamedSharding(mesh, BY_ROWS)
+
+
+def sharded_second_axis(mesh: Mesh) -> NamedSharding:
+    """Shard the second axis over "data"."""
+    return NamedSharding(mesh, BY_PARTS)
 
 
 def batch_sharding(mesh: Mesh) -> Batch:

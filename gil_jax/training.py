@@ -36,7 +36,15 @@ def make_training(config: ConfigDict) -> Training:
     network = make_network(config.model)
     schedule = make_schedule(config.optim, config.train.steps)
     optimizer = make_optimizer(config.optim, schedule)
-    step = make_train_step(network, make_loss(config.loss), optimizer, schedule, config.seed)
+    step = make_train_step(
+        network,
+        make_loss(config.loss),
+        optimizer,
+        schedule,
+        config.seed,
+        people=config.data.subjects_per_batch,
+        accumulate=config.train.accumulate,
+    )
 
     def init() -> TrainState:
         params, batch_stats = network.init(config.seed)

@@ -1,4 +1,4 @@
-"""The three values that travel through the system, and the letters of their axes.
+"""The values that travel through the system, and the letters of their axes.
 
 n sequences, s frames, h rows, w columns, c channels, p parts, d features, k classes.
 """
@@ -6,6 +6,7 @@ n sequences, s frames, h rows, w columns, c channels, p parts, d features, k cla
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 
 
 class Batch(NamedTuple):
@@ -22,7 +23,7 @@ class Batch(NamedTuple):
 
 
 class ModelOutput(NamedTuple):
-    """What every network returns: embeddings float32 [n, p, d]; logits float32 [n, p, k] or None."""
+    """Output of every network: embeddings float32 [n, p, d]; logits float32 [n, p, k] or None."""
 
     embeddings: Any
     logits: Any = None
@@ -31,10 +32,11 @@ class ModelOutput(NamedTuple):
 class EmbeddingTable(NamedTuple):
     """The embeddings of a split with their labels, one row a sequence.
 
-    embeddings: float32 [n, p, d]; subjects, conditions, views: str [n], e.g. "001", "nm-01", "090".
+    embeddings: float32 or float16 [n, p, d], also memory-mapped; subjects, conditions, views: str [n], e.g. "001",
+    "nm-01", "090".
     """
 
-    embeddings: np.ndarray
-    subjects: np.ndarray
-    conditions: np.ndarray
-    views: np.ndarray
+    embeddings: Float[np.ndarray, "n p d"]
+    subjects: Shaped[np.ndarray, " n"]
+    conditions: Shaped[np.ndarray, " n"]
+    views: Shaped[np.ndarray, " n"]

@@ -63,7 +63,7 @@ NORMED = {  # BatchNorm over sequences; over sequences and parts
 def test_a_step_with_batch_statistics_and_sharded_classes_is_the_step_of_one_device(name):
     network = make_network({"name": name, **NORMED[name], "num_classes": CLASSES})
     optimizer = optax.sgd(0.1, momentum=0.9)
-    loss = make_loss({"triplet": {"margin": 0.2}, "cross_entropy": {"scale": 4.0}})
+    loss = make_loss({"s_triplet": {"margin": 0.2}, "cross_entropy": {"scale": 4.0}})
     step = make_train_step(network, loss, optimizer, lambda _: jnp.float32(0.1), 0)
     params, batch_stats = variables(network)
     state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))

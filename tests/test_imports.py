@@ -31,6 +31,7 @@ ALLOWED = {
     "gil_jax/train_step.py": {"jax", "optax", "gil_jax.train_state", "gil_jax.types"},
     "gil_jax/checkpoint.py": {"jax", "orbax", "gil_jax.train_state"},
     "gil_jax/metrics_log.py": {"tensorboardX", "tqdm"},
+    "gil_jax/config.py": {"ml_collections", "gil_jax.data"},
     "gil_jax/workdir.py": {"ml_collections", "gil_jax.checks", "gil_jax.data"},
     "gil_jax/evaluation": {
         "jax",

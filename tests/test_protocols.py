@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from gil_jax.data.protocols import CASIA_B, OUMVLP, gallery_and_probes, load_protocol, load_split
+from gil_jax.data.lookups import lookups
+from gil_jax.data.protocols import CASIA_B, OUMVLP, PROTOCOLS, load_protocol, load_split
+from gil_jax.types import EmbeddingTable
 
 PEOPLE = [f"{i:03d}" for i in range(1, 125)]
 
@@ -67,21 +69,80 @@ def test_an_unknown_split_names_the_choices():
         load_split("tl", CASIA_B, PEOPLE)
 
 
-def test_a_protocol_file(tmp_path):
+def _table(*names):
+    return EmbeddingTable(
+        np.zeros((len(names), 1, 1), np.float32), *map(np.array, zip(*(n.split("/") for n in names), strict=True))
+    )
+
+
+WALKS = _table("a/door-1/000", "a/door-2/000", "b/door-1/090", "b/door-9/090", "probe/x1/000")
+
+
+def _load(tmp_path, content):
     path = tmp_path / "doors.json"
-    path.write_text(json.dumps({"gallery": ["door-1"], "probes": {"LATER": ["door-2", "door-3"]}}))
-    protocol = load_protocol(str(path))
-    enrolled, probes = gallery_and_probes(protocol, np.array(["door-1", "door-2", "door-9"]))
-    assert protocol.name == "doors"
-    assert enrolled.tolist() == [True, False, False]
-    assert probes["LATER"].tolist() == [False, True, False]
+    path.write_text(json.dumps(content))
+    return load_protocol(str(path))
 
 
 @pytest.mark.parametrize(
-    "content", ['{"gallery": []}', '{"gallery": ["a"], "probes": {}}', '{"gallery": ["a"], "probes": {"X": []}}']
+    ("content", "probes", "gallery"),
+    [
+        ({"gallery": ["door-1"], "probes": {"P": ["door-2", "door-3"]}}, [1], [0, 2]),
+        ({"gallery": "rest", "probes": {"P": ["*-2"]}, "unlabelled": ["probe"]}, [1], [0, 2, 3]),
+        ({"gallery": ["*/*/090"], "probes": {"P": ["a/door-1/000"]}}, [0], [2, 3]),
+        ({"probes": {"P": {"probes": ["door-2"], "gallery": ["b/*/*"]}}}, [1], [2, 3]),
+        ({"gallery": ["door-1"], "probes": {"P": ["door-2"]}, "distractors": ["b/*/*"]}, [1], [0, 2, 3]),
+        ({"gallery": ["door-*"], "probes": {"P": ["door-2"]}, "leave_one_out": True}, [1], [0, 1, 2, 3]),
+        ({"gallery": "rest", "probes": {"P": ["door-2"]}, "without_views": ["090"]}, [1], [0, 4]),
+        ({"probe_sequences": ["a-door-1-000", "b/door-9/090"]}, [0, 3], [1, 2, 4]),
+        ({"TRAIN_SET": [], "TEST_SET": ["a", "b"], "PROBE_SET": ["a-door-2-000"]}, [1], [0, 2, 3, 4]),
+    ],
+)
+def test_a_protocol_file_says_what_is_gallery_and_probe(tmp_path, content, probes, gallery):
+    protocol = _load(tmp_path, content)
+    (found,) = lookups(protocol, WALKS).values()
+    assert protocol.name == "doors"
+    assert (found.probes.tolist(), found.gallery.tolist()) == (probes, gallery)
+
+
+def test_probes_of_nobody_known_are_kept_apart(tmp_path):
+    protocol = _load(tmp_path, {"gallery": ["door-1"], "probes": {"P": ["x1", "door-2"]}, "unlabelled": ["probe"]})
+    found = lookups(protocol, WALKS)["P"]
+    assert (found.probes.tolist(), found.unlabelled.tolist()) == ([1], [4])
+
+
+def test_a_sequence_on_both_sides_is_refused_by_name(tmp_path):
+    protocol = _load(tmp_path, {"gallery": ["door-1", "door-2"], "probes": {"P": ["door-2"]}})
+    with pytest.raises(ValueError, match=r"a/door-2/000.*leave_one_out"):
+        lookups(protocol, WALKS)
+
+
+def test_gait3d_asks_for_its_list_and_takes_it_from_a_file(tmp_path):
+    with pytest.raises(ValueError, match=r"gait3d:<file>"):
+        lookups(PROTOCOLS["gait3d"], WALKS)
+    path = tmp_path / "Gait3D.json"
+    path.write_text(json.dumps({"PROBE_SET": ["a-door-2-000"]}))
+    protocol = load_protocol(f"gait3d:{path}")
+    assert protocol.counts == "with_gallery"
+    assert lookups(protocol, WALKS)["probes"].probes.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"gallery": []},
+        {"gallery": ["a"], "probes": {}},
+        {"gallery": ["a"], "probes": {"X": []}},
+        {"gallery": ["a"], "probes": {"X": ["b"]}, "view": "together"},
+        {"gallery": ["a"], "probes": {"X": ["b"]}, "views": "both"},
+        {"gallery": ["a"], "probes": {"X": ["b"]}, "leave_one_out": "yes"},
+    ],
 )
 def test_a_bad_protocol_file_is_named(tmp_path, content):
-    path = tmp_path / "bad.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"bad\.json: a protocol is"):
-        load_protocol(str(path))
+    with pytest.raises(ValueError, match=r"doors\.json: a protocol is"):
+        _load(tmp_path, content)
+
+
+@pytest.mark.parametrize(("name", "members"), [("grew", 26001), ("ccpg", 200), ("sustech1k", 1050), ("gait3d", 4000)])
+def test_published_people_are_counted(name, members):
+    assert len(PROTOCOLS[name].subjects) == members

@@ -1,18 +1,27 @@
 """Synthetic walkers: the same pictures whoever asks, human measures, folders that are whole or absent."""
 
+import errno
+import hashlib
+import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from data_prep import synthetic
-from data_prep.synthetic import SyntheticConfig, render_sequence, write_walkers
+from data_prep import prepare
+from data_prep.synthetic import SyntheticConfig, dataset, fingerprint, render_sequence, write_walkers
+from data_prep.synthetic.__main__ import main
+from data_prep.synthetic.body import walk_speed
+from data_prep.synthetic.camera import FOCAL_LENGTH, camera_of, outlines
+from data_prep.synthetic.dataset import SCRATCH, scene_of
+from data_prep.synthetic.traits import draw_subject, flexion
 
 CONFIG = SyntheticConfig(subjects=2, conditions=("nm-01", "bg-01", "cl-01"), views=("000", "090"), frames=(5, 8))
 
@@ -58,24 +67,37 @@ def test_same_files_for_any_number_of_processes_and_people(written, tmp_path):
     assert {name: data for name, data in more.items() if not name.startswith("003")} == files(folder)
 
 
+def test_every_rendered_byte_stays():
+    config = SyntheticConfig()
+    digest = hashlib.sha256()
+    for condition in ("nm-06", "bg-01", "bg-02", "cl-01", "cl-02"):
+        digest.update(render_sequence(config, 60, condition, "018").tobytes())
+    assert digest.hexdigest()[:16] == "aa8f930bc3f66bcc"
+    assert fingerprint(config) == "21eb0dc354a6ec81"
+    assert fingerprint(SyntheticConfig(seed=7, frames=(5, 9))) == "633a5b816046aa26"
+
+
 def test_another_seed_gives_other_people():
-    ours, others = (synthetic.draw_subject(seed, 1) for seed in (0, 1))
-    assert all(ours[name] != others[name] for name, (_, spread, _) in synthetic.TRAITS.items() if spread)
+    ours, others = (asdict(draw_subject(seed, 1)) for seed in (0, 1))
+    assert len(ours) == 49
+    assert all(ours[name] != others[name] for name in ours)
 
 
 KILLED_AT_ITS_50TH_FRAME = """
 import itertools, os, signal, sys
-from data_prep import synthetic
+import cv2
+from data_prep.synthetic import dataset
+from data_prep.synthetic.__main__ import main
 
-encode, frames = synthetic.cv2.imencode, itertools.count(1)
+encode, frames = cv2.imencode, itertools.count(1)
 
 def encode_or_die(*args):
     if next(frames) == 50:
         os.kill(os.getpid(), signal.SIGKILL)
     return encode(*args)
 
-synthetic.cv2.imencode = encode_or_die
-synthetic.main(sys.argv[1:])
+cv2.imencode, dataset.FLUSHED_FRAMES = encode_or_die, 10
+main(sys.argv[1:])
 """
 
 
@@ -86,7 +108,7 @@ def test_a_killed_run_goes_on_to_the_same_files(written, tmp_path):
     assert subprocess.run([*command, "--quiet"], check=False).returncode == -signal.SIGKILL
 
     expected, left = files(whole), files(broken)
-    assert any(name.startswith(synthetic.SCRATCH) for name in left)  # killed in the middle of a sequence
+    assert any(name.startswith(SCRATCH) for name in left)  # killed in the middle of a sequence
     for folder in (path for path in broken.glob("[0-9]*/*/*") if path.is_dir()):
         assert sorted(os.listdir(folder)) == sorted(os.listdir(whole / folder.relative_to(broken)))
     summary = write_walkers(CONFIG, broken, processes=2, progress=False)
@@ -102,6 +124,45 @@ def test_refuses_a_folder_with_other_contents(written, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty"):
         write_walkers(CONFIG, tmp_path, progress=False)
+
+
+def test_two_runs_on_one_folder_take_turns(written, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda _: write_walkers(CONFIG, tmp_path / "raw", 1, progress=False), range(2)))
+    assert sorted((one.sequences_written, one.sequences_found) for one in done) == [(0, 12), (12, 0)]
+    assert files(tmp_path / "raw") == files(written[0])
+
+
+def test_walks_are_flushed_before_they_get_their_names(tmp_path, monkeypatch):
+    scratch, found = tmp_path / "raw" / SCRATCH, []
+
+    def flush(folder):
+        found.append((len(files(scratch)), len(list(folder.glob("[0-9]*/*/*")))))
+
+    monkeypatch.setattr(dataset, "flush_file_system", flush)
+    monkeypatch.setattr(dataset, "FLUSHED_FRAMES", 20)
+    done = write_walkers(CONFIG, tmp_path / "raw", 1, progress=False)
+    assert len(found) == 6
+    assert sum(waiting for waiting, _ in found) == done.frames_written
+    assert [named for _, named in found] == [0, 2, 4, 6, 8, 10]
+
+
+def test_what_stops_the_preparation_is_said(tmp_path, monkeypatch):
+    (tmp_path / "synthetic_walkers").write_text("a file")
+    settings = {"subjects": 1, "frames": [2, 3]}
+    with pytest.raises(ValueError, match=r"could not be made: .*synthetic_walkers.* goes on from here"):
+        prepare.prepare_synthetic(settings, str(tmp_path), 64)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(prepare, "write_walkers", full)
+    reading, writing = os.pipe()
+    arguments = (json.dumps(settings), str(tmp_path / "a"), "64", str(os.getppid()), str(writing))
+    assert prepare.main(*arguments) == 1
+    assert b"No space left on device. What is whole is kept" in os.read(reading, 1000)
+    for end in (reading, writing):
+        os.close(end)
 
 
 @pytest.mark.parametrize(
@@ -188,22 +249,22 @@ def test_people_differ_more_than_the_walks_of_one():
 @pytest.mark.parametrize("subject", range(1, 9))
 def test_people_have_human_measures(subject):
     config = SyntheticConfig(frames=(40, 40))
-    walk, centres, axes, _ = synthetic._walked(config, subject, "nm-01")
+    walk, centres, axes, _ = scene_of(config, subject, "nm-01")
     top = (centres[..., 2] + np.linalg.norm(axes[:, :, 2], axis=-1)).max(axis=1)
     bottom = (centres[..., 2] - np.linalg.norm(axes[:, :, 2], axis=-1)).min(axis=1)
-    assert 1.4 < walk.stature < 2.0
-    assert np.all(np.abs(top / walk.stature - 1) < 0.13)
+    assert 1.4 < walk.traits.stature < 2.0
+    assert np.all(np.abs(top / walk.traits.stature - 1) < 0.13)
     assert np.all(np.abs(bottom) < 0.08)  # a foot is on the floor
     assert np.ptp(top) < 0.12  # the head stays level within a few centimetres
-    speed = synthetic.walk_speed(walk) * walk.stature * walk.cadence / 2
+    speed = walk_speed(walk) * walk.traits.stature * walk.traits.cadence / 2
     assert 0.8 < speed < 2.0  # metres a second
 
     stride = np.linspace(0, 1, 50, endpoint=False)
-    knee = np.degrees(synthetic.flexion(walk, "knee", stride))
+    knee = np.degrees(flexion(walk.traits, "knee", stride))
     assert 35 < knee.max() < 90
     assert 0.6 < stride[knee.argmax()] < 0.85  # the knee bends most while that leg swings
     assert knee.min() > -12
-    hip, shoulder = (np.degrees(synthetic.flexion(walk, joint, stride)) for joint in ("hip", "shoulder"))
+    hip, shoulder = (np.degrees(flexion(walk.traits, joint, stride)) for joint in ("hip", "shoulder"))
     assert 20 < np.ptp(hip) < 65
     assert np.corrcoef(hip, shoulder)[0, 1] < -0.5  # an arm swings against the leg of its side
 
@@ -211,18 +272,18 @@ def test_people_have_human_measures(subject):
 def test_outline_is_the_hull_of_the_projected_ellipsoids():
     rng = np.random.default_rng(3)
     config = SyntheticConfig(frames=(1, 1))
-    walk, *_ = synthetic._walked(config, 1, "nm-01")
-    camera = synthetic._camera(walk, "036")
+    walk, *_ = scene_of(config, 1, "nm-01")
+    camera = camera_of(walk, "036")
     rotation = np.linalg.qr(rng.normal(size=(1, 3, 3, 3)))[0]
     axes = rotation * np.array([0.25, 0.12, 0.06])
     centres = np.array([[[0.2, 0.1, 0.8], [-0.3, 0.0, 1.2], [0.1, -0.3, 1.0]]])
-    outline = synthetic._outlines(centres, axes, np.array([[0, 1, 2]]), camera)[0, 0]
+    outline = outlines(centres, axes, np.array([[0, 1, 2]]), camera)[0, 0]
 
     sphere = rng.normal(size=(3, 4000, 3))
     sphere /= np.linalg.norm(sphere, axis=-1, keepdims=True)
     points = centres[0, :, None] + sphere @ axes[0].swapaxes(1, 2)
     seen = (points.reshape(-1, 3) - camera.position) @ camera.rotation.T
-    exact = synthetic.FOCAL_LENGTH * seen[:, :2] / seen[:, 2:] + np.array([160, 120])
+    exact = FOCAL_LENGTH * seen[:, :2] / seen[:, 2:] + np.array([160, 120])
     hull = cv2.convexHull(exact.astype(np.float32))
     canvas = np.zeros((2, 240, 320), np.uint8)
     cv2.fillConvexPoly(canvas[0], np.round(outline).astype(np.int32), 1)
@@ -233,16 +294,13 @@ def test_outline_is_the_hull_of_the_projected_ellipsoids():
 def test_command_line(tmp_path, capsys):
     sheet, strip, out = tmp_path / "sheet.png", tmp_path / "strip.gif", tmp_path / "raw"
     small = ["--subjects=1", "--conditions", "nm-01", "cl-01", "--views", "000", "072", "144", "--frames", "5", "6"]
-    assert (
-        synthetic.main([*small, f"--out={out}", f"--sheet={sheet}", f"--strip={strip}", "--processes=1", "--quiet"])
-        == 0
-    )
+    assert main([*small, f"--out={out}", f"--sheet={sheet}", f"--strip={strip}", "--processes=1", "--quiet"]) == 0
     assert "wrote 6 sequences" in capsys.readouterr().out
     assert cv2.imread(str(sheet)).shape == (2 * 172, 3 * 104, 3)
     assert len(cv2.imreadanimation(str(strip))[1].frames) == 27
-    assert synthetic.main(["--conditions", "nm-one", f"--out={out}"]) == 1
+    assert main(["--conditions", "nm-one", f"--out={out}"]) == 1
     assert "nm-one" in capsys.readouterr().err
-    assert synthetic.main([f"--sheet={tmp_path / 'sheet.xyz'}", "--subjects=1", "--conditions", "nm-01"]) == 1
+    assert main([f"--sheet={tmp_path / 'sheet.xyz'}", "--subjects=1", "--conditions", "nm-01"]) == 1
     assert "sheet.xyz" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        synthetic.main([])
+        main([])

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gil_jax.data.protocols import Protocol, Split, gallery_and_probes, some
+from gil_jax.data.lookups import Protocol, lookups, names_of, some
+from gil_jax.data.protocols import Split
 from gil_jax.data.source import SequenceTable
 
 SHORT = 5  # frames; a sequence with fewer is worth a warning
@@ -42,18 +43,30 @@ def check_table(table: SequenceTable, protocol: Protocol, split: Split | None = 
     _add(problems, "people who train without a sequence", sorted(set(split.train) - has_frames))
     if split.test:
         tested = np.isin(table.subjects, split.test)
-        gallery, probe_sets = gallery_and_probes(protocol, table.conditions)
-        if not (gallery & tested).any():
-            problems.append(f"no gallery: none of the {len(split.test)} people tested has {list(protocol.gallery)}")
-        enrolled = set(table.subjects[gallery & tested].tolist())
-        for name, probes in probe_sets.items():
-            if not (probes & tested).any():
-                warnings.append(f"no probes {name}: nobody tested has {list(protocol.probes[name])}")
-            lost = probes & tested & ~np.isin(table.subjects, sorted(enrolled))
-            _add(warnings, f"probes {name} of people without a gallery", _where(names, lost))
-        if not any((probes & tested).any() for probes in probe_sets.values()):
-            problems.append("no probes at all: the people tested have none of the protocol's conditions")
+        people = SequenceTable(
+            *(column[tested] for column in (table.subjects, table.conditions, table.views, table.lengths))
+        )
+        _check_lookups(people, protocol, problems, warnings)
     return Findings(problems, warnings)
+
+
+def _check_lookups(table: SequenceTable, protocol: Protocol, problems: list[str], warnings: list[str]) -> None:
+    """Check the gallery and the probes among the sequences of the people tested."""
+    try:
+        found = lookups(protocol, table)
+    except ValueError as error:
+        problems.append(str(error))
+        return
+    if not any(len(lookup.gallery) for lookup in found.values()):
+        wanted = list(protocol.gallery) or "sequences besides the probes"
+        problems.append(f"no gallery: none of the {len(set(table.subjects.tolist()))} people tested has {wanted}")
+    for name, (probes, gallery, unlabelled) in found.items():
+        if not len(probes) and not len(unlabelled):
+            warnings.append(f"no probes {name}: nobody tested has {list(protocol.probes[name])}")
+        lost = probes[~np.isin(table.subjects[probes], table.subjects[gallery])]
+        _add(warnings, f"probes {name} of people without a gallery", names_of(table, lost))
+    if not any(len(probes) or len(unlabelled) for probes, _, unlabelled in found.values()):
+        problems.append("no probes at all: the people tested have none of the protocol's conditions")
 
 
 def check_published(table: SequenceTable, protocol: Protocol) -> Findings:

@@ -1,34 +1,17 @@
-"""Who trains, who is tested, and what is compared with what: splits, gallery and probes.
+"""Published protocols and splits by name, and both from JSON files.
 
-Sources: Yu, Tan and Tan, ICPR 2006 (CASIA-B; the ST, MT and LT settings are those of Wu et al., TPAMI 2017);
-Takemura et al., IPSJ CVA 2018 (OU-MVLP).
+Sources: Yu, Tan and Tan, ICPR 2006 (CASIA-B; the ST, MT and LT settings are from Wu et al., TPAMI 2017);
+Takemura et al., IPSJ CVA 2018 (OU-MVLP); Zheng et al., CVPR 2022 (Gait3D); Zhu et al., ICCV 2021 (GREW); Li et al.,
+CVPR 2023 (CCPG); Shen et al., CVPR 2023 (SUSTech1K); Song et al., TPAMI 2022 (CASIA-E); HID: the challenge of IJCB.
 """
 
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a data set is evaluated.
-
-    gallery: the conditions of the enrolled sequences; probes: name of a probe set -> its conditions;
-    views, conditions and subjects: what the published data set holds (empty: nothing is expected);
-    splits: name of a published split -> the subjects that train; everybody else is tested.
-    """
-
-    name: str
-    gallery: tuple[str, ...]
-    probes: dict[str, tuple[str, ...]]
-    views: tuple[str, ...] = ()
-    conditions: tuple[str, ...] = ()
-    subjects: tuple[str, ...] = ()
-    splits: dict[str, tuple[str, ...]] | None = None
+from gil_jax.data.lookups import Protocol, Submission, parse_protocol, some
 
 
 @dataclass(frozen=True)
@@ -69,24 +52,127 @@ OUMVLP = Protocol(
     splits={"official": _numbered("{:05d}", range(1, 10306, 2))},
 )
 
-PROTOCOLS = {"casia_b": CASIA_B, "oumvlp": OUMVLP}
+# Gallery of all views together, without the gallery sequences of the probe's person in the probe's view: the mAP that
+# OpenGait's model zoo prints for CASIA-B and OU-MVLP.
+CASIA_B_CROSS_VIEW = replace(
+    CASIA_B,
+    name="casia_b_cross_view",
+    gallery=("nm-02", "bg-02", "cl-02"),
+    probes={"NM": ("nm-01",), "BG": ("bg-01",), "CL": ("cl-01",)},
+    compare="gallery_together",
+    without_same_view=True,
+)
+OUMVLP_CROSS_VIEW = replace(OUMVLP, name="oumvlp_cross_view", compare="gallery_together", without_same_view=True)
+
+# The probe list is part of OpenGait's Gait3D.json: config.data.protocol=gait3d:<file>.
+GAIT3D = Protocol(
+    name="gait3d",
+    gallery=(),
+    probes={"probes": ()},
+    subjects=_numbered("{:04d}", range(4000)),
+    compare="together",
+    counts="with_gallery",
+)
+
+GREW = Protocol(
+    name="grew",
+    gallery=("01",),
+    probes={"local": ("02",), "submission": ("03",)},
+    galleries={"submission": ("01", "02")},
+    unlabelled=("probe",),
+    subjects=(*_numbered("{:05d}train", range(1, 20001)), *_numbered("{:05d}", range(1, 6001)), "probe"),
+    splits={"official": _numbered("{:05d}train", range(1, 20001))},
+    compare="together",
+    submission=Submission("view", True, ("videoId", *_numbered("rank{}", range(1, 21)))),
+)
+
+# The camera is the view up to the first underscore.
+CCPG = Protocol(
+    name="ccpg",
+    gallery=(),
+    probes={"CL": ("U0_D0_BG", "U0_D0"), "UP": ("U3_D3",), "DN": ("U1_D0",), "BG": ("U0_D0_BG",)},
+    galleries={"CL": ("U1_D1", "U2_D2", "U3_D3"), "UP": ("U0_D3",), "DN": ("U1_D1",), "BG": ("U0_D0",)},
+    conditions=("U0_D0", "U0_D0_BG", "U0_D3", "U1_D0", "U1_D1", "U2_D2", "U3_D3"),
+    subjects=_numbered("{:03d}", range(200)),
+    splits={"official": _numbered("{:03d}", range(100))},
+    view_separator="_",
+)
+CCPG_REID = replace(CCPG, name="ccpg_reid", compare="together", counts="with_gallery", without_same_view=True)
+
+SUSTECH1K = Protocol(
+    name="sustech1k",
+    gallery=("*00-nm*",),
+    probes={
+        "Normal": ("*01-nm*",),
+        "Bag": ("*bg*",),
+        "Clothing": ("*cl*",),
+        "Carrying": ("*cr*",),
+        "Umbrella": ("*ub*",),
+        "Uniform": ("*uf*",),
+        "Occlusion": ("*oc*",),
+        "Night": ("*nt*",),
+        "Overall": ("*01*", "*02*", "*03*", "*04*"),
+    },
+    subjects=tuple(
+        s
+        for s in _numbered("{:04d}", range(1058))
+        if s not in ("0352", "1047", "1048", "1050", "1051", "1052", "1053", "1054")
+    ),
+)
+
+HID = Protocol(
+    name="hid",
+    gallery=(),
+    probes={"submission": ("probe/*/*",)},
+    unlabelled=("probe",),
+    compare="together",
+    submission=Submission("condition", False, ("videoID", "label")),
+)
+
+
+def _casia_e(scenes: Iterable[str], clothes: str) -> tuple[str, ...]:
+    return tuple(f"{height}-{scene}-{clothes}-{i}" for scene in scenes for height in "HL" for i in (1, 2))
+
+
+CASIA_E = Protocol(
+    name="casia_e",
+    gallery=_casia_e(["scene1"], "nm"),
+    probes={name: _casia_e(["scene2", "scene3", "scene3_s"], name.lower()) for name in ("NM", "BG", "CL")},
+    without_views=("270",),
+)
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        CASIA_B,
+        CASIA_B_CROSS_VIEW,
+        OUMVLP,
+        OUMVLP_CROSS_VIEW,
+        GAIT3D,
+        GREW,
+        CCPG,
+        CCPG_REID,
+        SUSTECH1K,
+        HID,
+        CASIA_E,
+    )
+}
 
 
 def load_protocol(spec: str) -> Protocol:
-    """A protocol by its name, or from a JSON file {"gallery": [conditions], "probes": {name: [conditions]}}.
+    """Load a protocol by its name ("casia_b"), from a JSON file, or both ("gait3d:Gait3D.json").
 
+    A file behind a name gives the probes of that protocol, as {"probe_sequences": [...]} or OpenGait's PROBE_SET.
     Raises ValueError that names the file and the fix for anything else.
     """
+    name, _, file = spec.partition(":")
     if spec in PROTOCOLS:
         return PROTOCOLS[spec]
-    content = _read_json(spec, f"config.data.protocol={spec!r} is neither one of {sorted(PROTOCOLS)} nor a file")
-    gallery, probes = content.get("gallery"), content.get("probes")
-    if not _is_names(gallery) or not isinstance(probes, dict) or not probes or not all(map(_is_names, probes.values())):
-        raise ValueError(
-            f'{spec}: a protocol is {{"gallery": ["nm-01", ...], "probes": {{"NM": ["nm-05", ...], ...}}}}, '
-            f"each a list of condition names that is not empty"
-        )
-    return Protocol(Path(spec).stem, tuple(gallery), {name: tuple(c) for name, c in probes.items()})
+    known = f"neither one of {sorted(PROTOCOLS)} nor a file"
+    if name in PROTOCOLS and file:
+        probes = parse_protocol(file, _read_json(file, f"config.data.protocol={spec!r}: {file!r} is not a file")).probes
+        return replace(PROTOCOLS[name], probes=probes)
+    return parse_protocol(spec, _read_json(spec, f"config.data.protocol={spec!r} is {known}"))
 
 
 def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
@@ -134,14 +220,6 @@ def count_training_subjects(spec: str, protocol: Protocol) -> int:
     return len(set(_read_split(spec, published)[0]))
 
 
-def gallery_and_probes(protocol: Protocol, conditions: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Which rows enrol and which are looked up: a bool mask [n], and one mask for every probe set."""
-    return (
-        np.isin(conditions, protocol.gallery),
-        {name: np.isin(conditions, members) for name, members in protocol.probes.items()},
-    )
-
-
 def _read_json(path: str, otherwise: str) -> dict:
     if not Path(path).is_file():
         raise ValueError(otherwise)
@@ -152,12 +230,6 @@ def _read_json(path: str, otherwise: str) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, found {type(content).__name__}")
     return content
-
-
-def some(names: Iterable[str], most: int = 8) -> str:
-    """A few of many names."""
-    names = list(map(str, names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _read_split(spec: str, published) -> tuple[list[str], list[str]]:

@@ -1,36 +1,51 @@
-"""The embeddings of a split, computed in batches of mixed lengths on all devices."""
+"""The embeddings of sequences, computed in batches of mixed lengths on all devices."""
 
 from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gil_jax.data.loader import eval_batches, plan_eval_batches
-from gil_jax.data.source import SilhouetteSource
+from gil_jax.data.source import SequenceTable
 from gil_jax.sharding import DATA, local_rows, replicated, sharded_over_data, to_devices
 from gil_jax.train_state import Network
 from gil_jax.types import EmbeddingTable
 
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
-def make_embed(network: Network, mesh: Mesh) -> Callable:
-    """embed(params, batch_stats, silhouettes, frame_mask) -> embeddings float32 [n, p, d], replicated.
 
-    Compiled once for every shape of a batch.
+@runtime_checkable
+class Sequences(Protocol):
+    """Aligned sequences with their labels: source[i] -> uint8 [s, height, height]; a built data set, or files."""
+
+    table: SequenceTable
+    height: int
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...  # noqa: D105
+
+
+def make_embed(network: Network, mesh: Mesh) -> Callable[..., Float[Array, "n p d"]]:
+    """Jit embed(params, batch_stats, silhouettes, frame_mask) -> embeddings float32 [n, p, d], replicated.
+
+    It is compiled once for every shape of a batch.
     """
 
-    def embed(params, batch_stats, silhouettes, frame_mask):
+    def embed(
+        params: Any, batch_stats: Any, silhouettes: UInt8[Array, "n s h w"], frame_mask: Bool[Array, "n s"]
+    ) -> Float[Array, "n p d"]:
         return network.embed(params, batch_stats, silhouettes, frame_mask).embeddings
 
     return jax.jit(embed, out_shardings=replicated(mesh))
 
 
-def make_energy_images(mesh: Mesh) -> Callable:
-    """`energy_images`, jitted, with a replicated result."""
+def make_energy_images(mesh: Mesh) -> Callable[..., Float[Array, "n 1 pixels"]]:
+    """Jit `energy_images` with a replicated result."""
     return jax.jit(energy_images, out_shardings=replicated(mesh))
 
 
@@ -45,26 +60,31 @@ def energy_images(silhouettes: UInt8[Array, "n s h w"], frame_mask: Bool[Array, 
 def embed_split(
     embed: Callable,
     mesh: Mesh,
-    source: SilhouetteSource,
+    source: Sequences,
     rows: Int[np.ndarray, " n"],
     limits: ConfigDict,
     shown: str = "embed",
+    allocate: Allocate = lambda shape: np.zeros(shape, np.float32),
 ) -> EmbeddingTable:
     """Embed the sequences `rows` of a source.
 
     embed: (silhouettes, frame_mask) -> [n, p, d], as from `make_embed` with params and batch_stats bound. limits:
-    `config.eval`. shown: the word beside the progress bar.
+    `config.eval`. shown: label of the progress bar. allocate: shape -> the array that the embeddings are written to,
+    e.g. a memory-mapped one. Raises ValueError without sequences.
     """
+    if not len(rows):
+        raise ValueError("there are no sequences to embed")
     table = source.table
     plan = plan_eval_batches(table.lengths[rows], limits.frames_per_batch, mesh.shape[DATA], limits.length_buckets)
     batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
-    layout, result = sharded_over_data(mesh), None
+    layout = sharded_over_data(mesh)
+    result: Shaped[np.ndarray, "n p d"] | None = None
     with tqdm(total=len(rows), desc=shown, unit="seq", disable=jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
             output = np.asarray(embed(*to_devices((layout, layout), n, (batch.silhouettes, batch.frame_mask))))
             if result is None:
-                result = np.zeros((len(rows), *output.shape[1:]), np.float32)
+                result = allocate((len(rows), *output.shape[1:]))
             result[picked] = output[: len(picked)]
             bar.update(len(picked))
-    assert result is not None, "no sequences"
+    assert result is not None
     return EmbeddingTable(result, table.subjects[rows], table.conditions[rows], table.views[rows])

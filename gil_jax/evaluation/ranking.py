@@ -1,137 +1,198 @@
-"""Who is found: distances between sequences, and the share of probes whose nearest gallery sequences are right."""
+"""Places of the right people among the gallery sequences of every probe; what all ranks and rates are counted from."""
 
-from functools import partial
+from dataclasses import dataclass
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, Int, Shaped
 
-from gil_jax.data.protocols import Protocol, gallery_and_probes
+from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups, names_of
+from gil_jax.evaluation.distances import GalleryDistances, RowsOf, check_finite
+from gil_jax.evaluation.reranking import rerank_rows
 from gil_jax.types import EmbeddingTable
 
-METRICS = ("euclidean", "cosine")
-MEASURES = ("rank1", "rank5", "mAP", "mINP", "rank1_with_gallery")
+BITS = 11  # of a float32 that a histogram of distances drops: neighbouring bins differ by 2 ** -12 of the distance
+BINS = (0x7F800000 >> BITS) + 1  # the last holds infinity
 
 
-@partial(jax.jit, static_argnames="metric")
-def part_distances(probes, gallery, metric: str = "euclidean"):
-    """Distance of every probe to every gallery sequence: the mean over parts, float32 [a, b].
+@dataclass(frozen=True)
+class Ranking:
+    """Outcome of looking up the probes of one probe set.
 
-    probes [a, p, d], gallery [b, p, d]. "euclidean": |x - y| of each part; "cosine": 1 - cosine of each part.
+    rows: rows of the table that are probes; people: their subjects. views: names of the probe views (lines of the
+    cells) and galleries: names of the galleries that each is looked up in (columns); view: line of each probe.
+    first: place of the nearest gallery sequence of the right person, from 1; 0 where the gallery has none. precision:
+    average precision; penalty: inverse negative penalty; NaN without a match. sizes: sequences of each gallery.
+    own, other: distance of the nearest sequence of the right person, and of anybody else, infinite where there is none.
+    genuine, impostor: histograms of the distances of all compared pairs, see `verification`. own to impostor leave out
+    identical views where the protocol compares views with views.
     """
-    centre = jnp.mean(gallery, axis=0)  # distances stay the same, and their differences keep more digits
 
-    def add_part(total, parts):
-        x, y, middle = parts
-        if metric == "euclidean":
-            x, y = x - middle, y - middle
-            inner = jnp.matmul(x, y.T, precision="highest")
-            squared = jnp.sum(x * x, -1)[:, None] + jnp.sum(y * y, -1)[None, :] - 2.0 * inner
-            return total + jnp.sqrt(jnp.maximum(squared, 0.0)), None
-        x, y = (v / jnp.maximum(jnp.linalg.norm(v, axis=-1, keepdims=True), 1e-12) for v in (x, y))
-        return total + 1.0 - jnp.matmul(x, y.T, precision="highest"), None
+    rows: Int[np.ndarray, " a"]
+    people: Shaped[np.ndarray, " a"]
+    views: list[str]
+    galleries: list[str]
+    view: Int[np.ndarray, " a"]
+    first: Int[np.ndarray, "a g"]
+    precision: Float[np.ndarray, "a g"]
+    penalty: Float[np.ndarray, "a g"]
+    sizes: Int[np.ndarray, " g"]
+    own: Float[np.ndarray, " a"]
+    other: Float[np.ndarray, " a"]
+    genuine: Int[np.ndarray, " bins"]
+    impostor: Int[np.ndarray, " bins"]
 
-    zero = jnp.zeros((probes.shape[0], gallery.shape[0]), jnp.float32)
-    parts = (jnp.swapaxes(probes, 0, 1), jnp.swapaxes(gallery, 0, 1), centre)
-    return jax.lax.scan(add_part, zero, parts)[0] / probes.shape[1]
 
+def rank(
+    table: EmbeddingTable,
+    protocol: Protocol,
+    metric: str = "euclidean",
+    rerank: tuple[int, int, float] | None = None,
+    mesh: Mesh | None = None,
+) -> dict[str, Ranking]:
+    """Look up the probes of every probe set of a protocol.
 
-def rank_matrix(
-    table: EmbeddingTable, protocol: Protocol, metric: str = "euclidean", chunk: int = 1024
-) -> tuple[list[str], dict[str, dict[str, np.ndarray]]]:
-    """Look every probe up in the gallery of every view.
-
-    Returns (views, cells): cells[measure][probe set] is float64 [probe view, gallery view] in percent, rounded to 2
-    decimals, NaN where there is nothing to compare. Measures: "rank1", "rank5" (share of probes whose k nearest
-    hold the right subject; a probe without a gallery sequence of that view is a miss), "rank1_with_gallery" (such
-    probes left out), "mAP" and "mINP" (Ye et al., TPAMI 2021; over probes with a gallery).
+    rerank: (k1, k2, lambda) of k-reciprocal re-ranking, over all probes and the gallery of a probe set. Raises
+    ValueError for embeddings that are not finite, and where a sequence is in its own gallery.
     """
-    if metric not in METRICS:
-        raise ValueError(f"config.eval.metric={metric!r}: choose one of {METRICS}")
-    enrolled, probe_sets = gallery_and_probes(protocol, table.conditions)
-    gallery_rows = np.flatnonzero(enrolled)
-    views = sorted(set(table.views[enrolled]) | {v for m in probe_sets.values() for v in table.views[m]})
-    columns = [np.flatnonzero(table.views[gallery_rows] == view) for view in views]
-    cells = {name: {} for name in MEASURES}
-    for probe_set, mask in probe_sets.items():
-        rows = np.flatnonzero(mask)
-        scores = _score_probes(table, rows, gallery_rows, columns, metric, chunk)
-        of_view = [table.views[rows] == view for view in views]
-        for name in MEASURES:
-            cells[name][probe_set] = np.array(
-                [[_percent(scores[name][probes, g]) for g in range(len(views))] for probes in of_view]
-            )
-    return views, cells
+    check_finite(table.embeddings, names_of(table, np.arange(len(table.subjects))))
+    views = compared_views(protocol, table.views)
+    found = lookups(protocol, table)
+    if protocol.compare == "apart":
+        used = np.concatenate([np.concatenate(lookup[:2]) for lookup in found.values()])
+        names = sorted(set(views[used].tolist()))
+    else:
+        names = ["all"]
+    prepared: dict[bytes, GalleryDistances] = {}
+    result = {}
+    for name, lookup in found.items():
+        group = np.searchsorted(names, views[lookup.gallery]) if protocol.compare == "apart" else None
+        order = _order(table.subjects[lookup.gallery], group)
+        gallery = lookup.gallery[order]
+        key = gallery.tobytes()
+        if key not in prepared:
+            prepared = {key: GalleryDistances(RowsOf(table.embeddings, gallery), metric, mesh)}
+        result[name] = _rank_set(table, protocol, lookup, gallery, views, names, prepared[key], rerank)
+    return result
 
 
-def _score_probes(table, rows, gallery_rows, columns, metric, chunk) -> dict[str, np.ndarray]:
-    """Every measure of every probe (rows) against the gallery of every view: {name: float [probes, views]}."""
-    scores = {name: np.full((len(rows), len(columns)), np.nan) for name in MEASURES}
-    if len(rows) == 0 or len(gallery_rows) == 0:
-        return scores
-    gallery = jnp.asarray(table.embeddings[gallery_rows])
-    gallery_subjects = table.subjects[gallery_rows]
-    for start in range(0, len(rows), chunk):
-        part = rows[start : start + chunk]
-        distances = np.asarray(part_distances(jnp.asarray(table.embeddings[part]), gallery, metric))
-        for view, members in enumerate(columns):
-            if len(members) == 0:
-                continue
-            nearest = np.argsort(distances[:, members], axis=1, kind="stable")
-            right = gallery_subjects[members][nearest] == table.subjects[part][:, None]
-            for name, values in _measure(right).items():
-                scores[name][start : start + len(part), view] = values
-    return scores
+def _rank_set(
+    table: EmbeddingTable,
+    protocol: Protocol,
+    lookup: Lookup,
+    gallery: Int[np.ndarray, " b"],
+    views: Shaped[np.ndarray, " n"],
+    names: list[str],
+    distances: GalleryDistances,
+    rerank: tuple[int, int, float] | None,
+) -> Ranking:
+    """Rank one probe set; gallery: its rows, sorted by column of the cells and by subject."""
+    probes, apart = lookup.probes, protocol.compare == "apart"
+    group = np.searchsorted(names, views[gallery]) if apart else np.zeros(len(gallery), np.int64)
+    bounds = np.searchsorted(group, np.arange(len(names) + 1))
+    lines = names if apart else ["all"] if protocol.compare == "together" else sorted(set(views[probes].tolist()))
+    line = np.zeros(len(probes), np.int64) if lines == ["all"] else np.searchsorted(lines, views[probes])
+    first = np.zeros((len(probes), len(names)), np.int64)
+    precision, penalty = np.full(first.shape, np.nan), np.full(first.shape, np.nan)
+    own, other = np.full((2, len(probes)), np.inf, np.float32)
+    genuine, both = np.zeros((2, BINS), np.int64)
+    # With a single view there is nothing but identical views.
+    identical = apart and len(set(views[probes].tolist()) | set(views[gallery].tolist())) > 1
+    embeddings = RowsOf(table.embeddings, probes)
+    blocks = distances.rows(embeddings) if rerank is None else rerank_rows(embeddings, distances, *rerank)
+    for place, block in blocks:
+        rows = probes[place]
+        for column in range(len(names)):
+            segment = slice(bounds[column], bounds[column + 1])
+            matched = _own(table.subjects[rows], table.subjects[gallery[segment]])
+            near, is_own = _own_distances(block[:, segment], matched, rows, gallery[segment], views, protocol)
+            first[place, column], precision[place, column], penalty[place, column] = _places(block[:, segment], near)
+            counted = line[place] != column if identical else np.ones(len(rows), bool)
+            block[np.ix_(~counted, np.arange(segment.start, segment.stop))] = np.inf
+            pairs = near[counted]
+            genuine += _histogram(pairs)
+            both += _histogram(block[counted, segment])
+            own[place] = np.minimum(own[place], np.where(counted, near.min(axis=1, initial=np.inf), np.inf))
+            block[:, segment][is_own] = np.inf
+        other[place] = block.min(axis=1, initial=np.inf)
+    genuine[-1] = both[-1] = 0
+    return Ranking(
+        probes,
+        table.subjects[probes],
+        lines,
+        names,
+        line,
+        first,
+        precision,
+        penalty,
+        np.diff(bounds),
+        own,
+        other,
+        genuine,
+        both - genuine,
+    )
 
 
-def _measure(right: np.ndarray) -> dict[str, np.ndarray]:
-    """right: bool [probes, gallery], nearest first -> every measure [probes], NaN where it does not count."""
-    found = right.sum(axis=1)
-    place = np.arange(1, right.shape[1] + 1)
+def _own(people: Shaped[np.ndarray, " a"], enrolled: Shaped[np.ndarray, " b"]) -> Int[np.ndarray, "a r"]:
+    """Columns of the right person for each probe, -1 behind the last; enrolled: subjects, sorted."""
+    low, high = np.searchsorted(enrolled, people, "left"), np.searchsorted(enrolled, people, "right")
+    columns = low[:, None] + np.arange(max((high - low).max(initial=0), 0))
+    return np.where(columns < high[:, None], columns, -1)
+
+
+def _own_distances(
+    block: Float[np.ndarray, "a b"],
+    columns: Int[np.ndarray, "a r"],
+    rows: Int[np.ndarray, " a"],
+    gallery: Int[np.ndarray, " b"],
+    views: Shaped[np.ndarray, " n"],
+    protocol: Protocol,
+) -> tuple[Float[np.ndarray, "a r"], tuple[np.ndarray, np.ndarray]]:
+    """Distances to the right person, nearest first, infinite behind the last, and where they lie in the block.
+
+    What the protocol leaves out becomes infinite in the block too.
+    """
+    probe, place = np.nonzero(columns >= 0)
+    column = columns[probe, place]
+    left_out = np.zeros(len(probe), bool)
+    if protocol.leave_one_out:
+        left_out |= rows[probe] == gallery[column]
+    if protocol.without_same_view:
+        left_out |= views[rows[probe]] == views[gallery[column]]
+    block[probe[left_out], column[left_out]] = np.inf
+    near = np.full(columns.shape, np.inf, np.float32)
+    near[probe, place] = block[probe, column]
+    return np.sort(near, axis=1), (probe, column)
+
+
+def _places(
+    block: Float[np.ndarray, "a b"], near: Float[np.ndarray, "a r"]
+) -> tuple[Int[np.ndarray, " a"], Float[np.ndarray, " a"], Float[np.ndarray, " a"]]:
+    """Place of the first match, average precision and inverse negative penalty from the distances of all matches.
+
+    No sort: a match stands behind the nearer matches and all other sequences that are not farther. Of equal distances
+    the wrong person comes first, so that a network that embeds everything alike finds nobody.
+    """
+    matched = np.isfinite(near)
+    count = matched.sum(axis=1)
+    places = np.zeros(near.shape, np.int64)
+    for i in range(near.shape[1]):
+        limit = near[:, i : i + 1]
+        not_farther = np.count_nonzero(block <= limit, axis=1)
+        own_not_farther = np.count_nonzero(near <= limit, axis=1)
+        places[:, i] = i + 1 + not_farther - own_not_farther
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = (right * np.cumsum(right, axis=1) / place).sum(axis=1) / found
-        last = np.where(right, place, 0).max(axis=1)
-        inverse_penalty = found / last
-    rank1 = right[:, 0].astype(float)
-    return {
-        "rank1": rank1,
-        "rank5": right[:, :5].any(axis=1).astype(float),
-        "mAP": precision,
-        "mINP": inverse_penalty,
-        "rank1_with_gallery": np.where(found > 0, rank1, np.nan),
-    }
+        ahead = np.arange(1, near.shape[1] + 1)
+        precision = np.where(matched, ahead / places, 0).sum(axis=1) / count
+        penalty = count / np.where(matched, places, 0).max(axis=1, initial=0)
+    first = np.where(count > 0, places[:, 0], 0) if near.shape[1] else np.zeros(len(near), np.int64)
+    return first, precision, penalty
 
 
-def _percent(values: np.ndarray) -> float:
-    counted = values[~np.isnan(values)]
-    return round(100 * float(counted.mean()), 2) if counted.size else float("nan")
+def _histogram(distances: Float[np.ndarray, "*any"]) -> Int[np.ndarray, " bins"]:
+    bits = np.ascontiguousarray(distances, np.float32).reshape(-1).view(np.int32)
+    return np.bincount(bits >> BITS, minlength=BINS)
 
 
-def summarize(views: list[str], cells: dict[str, np.ndarray]) -> dict[str, dict]:
-    """The means of a matrix per probe set, in percent; None where nothing was compared.
-
-    cells: {probe set: [probe view, gallery view]}. Returns per probe set: "matrix"; "by_probe_view": mean over
-    the gallery views other than the probe's own; "including_identical_view": the mean over all cells;
-    "excluding_identical_view": the mean of "by_probe_view".
-    """
-    return {name: _summarize_one(np.asarray(matrix, float).reshape(len(views), -1)) for name, matrix in cells.items()}
-
-
-def _summarize_one(matrix: np.ndarray) -> dict:
-    others = np.where(np.eye(len(matrix), dtype=bool), np.nan, matrix)
-    by_probe_view = [_mean(row) for row in others]
-    return {
-        "matrix": [[_or_none(x) for x in row] for row in matrix],
-        "by_probe_view": [_or_none(x) for x in by_probe_view],
-        "including_identical_view": _or_none(_mean(matrix)),
-        "excluding_identical_view": _or_none(_mean(np.array(by_probe_view))),
-    }
-
-
-def _mean(values: np.ndarray) -> float:
-    counted = values[~np.isnan(values)]
-    return float(counted.mean()) if counted.size else float("nan")
-
-
-def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 2)
+def _order(subjects: Shaped[np.ndarray, " b"], group: Int[np.ndarray, " b"] | None) -> Int[np.ndarray, " b"]:
+    return np.lexsort((subjects,)) if group is None else np.lexsort((subjects, group))
