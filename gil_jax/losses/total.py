@@ -6,7 +6,7 @@ loss, metrics = loss_fn(output, labels, step, key)
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
@@ -22,6 +22,7 @@ from gil_jax.types import ModelOutput
 TERMS: dict[str, type[Term]] = {term.name: term for term in (STriplet, SimCE, MSimCE, CrossEntropy)}
 
 
+@runtime_checkable
 class Loss(Protocol):
     """The loss of a training step."""
 
