@@ -1,7 +1,7 @@
 """Compare the loss recipes: the same narrow networks, steps and seeds, ranked on people who were not trained on.
 
     python -m benchmarks.recipes --folder=<dir> [--networks gaitset ...] [--recipes l_s ...] [--seeds 0 1 2]
-    python -m benchmarks.recipes --folder=<dir> --recipes l_s l_s:simce.weight=0.125
+    python -m benchmarks.recipes --folder=<dir> --recipes l_s l_s:loss.simce.weight=0.125
     python -m benchmarks.recipes --folder=<dir> --data=<data_dir>/<name> --split=first-8
 
 Runs what <dir> does not hold yet, one run after the other on one thread, and prints a table of all of them: rank-1 in
@@ -15,11 +15,15 @@ the row are scaled to them. The step of a network and a recipe is compiled once 
 """
 
 import argparse
+import ast
 import importlib
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +34,16 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from configs import synthetic_gaitset
+from data_prep.prepare import prepare_synthetic
+from gil_jax.checks import flatten
+from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
 from gil_jax.evaluation.embedding import embed_split, make_embed
-from gil_jax.evaluation.report import evaluate_table
+from gil_jax.evaluation.ranking import rank_matrix, summarize
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
-from gil_jax.processes import keep_memory
+from gil_jax.processes import keep_freed_memory
 from gil_jax.sharding import make_mesh
-from gil_jax.train_loop import Data, open_data
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.train_step import make_train_step
 
@@ -48,11 +54,11 @@ STEPS, LOG_EVERY = 300, 10
 PEOPLE, SEQUENCES = 8, 4
 MATRICES_AT = (1 / 80, 1 / 2, 1)  # of the training: the batch whose similarities are kept, as in the paper's Figure 5
 ROWS = {
-    "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
-    "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (8, 4, 2, 1)}, "frames": 8},
-    "gaitgl": {"model": {"channels": (8, 16, 32, 32), "features": 64, "bins": (32,)}, "frames": 9},
+    "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
+    "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
+    "gaitgl": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (16,)}, "frames": 6},
 }
-VIEWS = ("000", "036", "072", "108", "144", "180")
+VIEWS = ("000", "054", "108", "162")
 PROBES = ("NM", "BG", "CL")
 
 
@@ -64,6 +70,7 @@ class Run(NamedTuple):
     seed: int
 
     def path(self, folder: Path) -> Path:
+        """Where the results are kept; the arrays lie next to them."""
         return folder / f"{self.network}-{self.recipe}-{self.seed}.json"
 
 
@@ -86,12 +93,15 @@ class HalfHeight:
 
 
 def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
-    """The CASIA-B row of a network with a recipe ("l_s", or "l_s:simce.weight=0.125"), made small; without data."""
+    """Build the CASIA-B row of a network with a recipe, made small.
+
+    recipe: "l_s", or with changes of fields, "l_s:loss.simce.weight=0.125,optim.warmup_steps=30". The cross entropy
+    weighs 1 without smoothing in all of them, so that recipes differ in their pairwise terms alone.
+    """
     name, _, changes = recipe.partition(":")
-    config = importlib.import_module(f"configs.casia_b_{network}").get_config(name)
-    for change in filter(None, changes.split(",")):
-        field, _, value = change.partition("=")
-        config.update_from_flattened_dict({f"loss.{field}" if "." in field else f"optim.{field}": float(value)})
+    config = importlib.import_module(f"configs.casia_b_{network}").get_config(f"{name},no_augment")
+    if "cross_entropy" in config.loss:
+        config.loss.cross_entropy.update({"weight": 1.0, "smoothing": 0.0})
     scale = steps / config.train.steps
     config.optim.decay_steps = tuple(round(step * scale) for step in config.optim.decay_steps)
     config.optim.warmup_steps = round(config.optim.warmup_steps * scale)
@@ -107,10 +117,13 @@ def small_row(network: str, recipe: str, steps: int) -> ConfigDict:
         }
     )
     config.eval.update({"length_buckets": 1, "frames_per_batch": 1024})
+    for change in filter(None, changes.split(",")):
+        field, _, value = change.partition("=")
+        config.update_from_flattened_dict({field: ast.literal_eval(value)})
     return config
 
 
-def open_walkers(data: str, split: str) -> Data:
+def open_walkers(data: str, split: str) -> Dataset:
     """The walkers of the study: synthetic ones, or a data set <data_dir>/<name> that data_prep.build wrote."""
     config = synthetic_gaitset.get_config()
     if data:
@@ -119,15 +132,16 @@ def open_walkers(data: str, split: str) -> Data:
         config.data.update({"dir": str(path.parent), "name": path.name})
     else:
         config.synthetic.update({"views": VIEWS, "frames": (12, 16)})
+        config.data.dir = prepare_synthetic(config.synthetic.to_dict(), config.data.dir, config.data.height)
     config.data.split = split
-    opened = open_data(config)
-    return opened._replace(source=HalfHeight(opened.source))
+    dataset = open_dataset(config)
+    return replace(dataset, source=HalfHeight(dataset.source))
 
 
 class Trainer:
     """Trains and evaluates runs of one network and recipe; what is compiled is shared by their seeds."""
 
-    def __init__(self, config: ConfigDict, walkers: Data):
+    def __init__(self, config: ConfigDict, walkers: Dataset):
         self.config, self.walkers, self.mesh = config, walkers, make_mesh()
         self.network = make_network(config.model)
         schedule = make_schedule(config.optim, config.train.steps)
@@ -155,22 +169,23 @@ class Trainer:
             if step % LOG_EVERY == 0 or step in (1, steps):
                 history.append({"step": step, **{name: float(value) for name, value in metrics.items()}})
             if step in at:
-                embeddings, _ = self._embed(state.params, state.batch_stats, pictured.silhouettes, pictured.frame_mask)
+                embeddings = self._embed(state.params, state.batch_stats, pictured.silhouettes, pictured.frame_mask)
                 order = np.argsort(pictured.labels, kind="stable")
                 matrices.append(similarity(np.asarray(embeddings)[order]))
         trained = time.perf_counter()
         table = self.walkers.source.table
         rows = np.flatnonzero(np.isin(table.subjects, self.walkers.split.test) & (table.lengths > 0))
-        embed = lambda *batch: self._embed(state.params, state.batch_stats, *batch)  # noqa: E731
-        tables = embed_split(embed, self.mesh, self.walkers.source, rows, self.config.eval)
-        report = evaluate_table(*tables, self.walkers.protocol, self.config.eval.metric)
+        embed = partial(self._embed, state.params, state.batch_stats)
+        found = embed_split(embed, self.mesh, self.walkers.source, rows, self.config.eval)
+        views, cells = rank_matrix(found, self.walkers.protocol, self.config.eval.metric)
+        rates = summarize(views, cells["rank1"])
         result = {
-            "rank1": {probe: report["rank1"][probe]["excluding_identical_view"] for probe in PROBES},
+            "rank1": {probe: rates[probe]["excluding_identical_view"] for probe in PROBES},
             "seconds": [round(trained - began, 1), round(time.perf_counter() - trained, 1)],
             "history": history,
         }
-        arrays = {"similarity": np.stack(matrices), "subjects": tables[0].subjects}
-        return result, arrays | {"embeddings": tables[0].embeddings.astype(np.float16)}
+        arrays = {"similarity": np.stack(matrices), "subjects": found.subjects}
+        return result, arrays | {"embeddings": found.embeddings.astype(np.float16)}
 
     def _batches(self, seed: int, start: int) -> Iterator:
         steps = self.config.train.steps
@@ -181,7 +196,7 @@ class Trainer:
             seed,
             start,
             start + steps,
-            slice(0, PEOPLE * SEQUENCES),
+            np.arange(PEOPLE * SEQUENCES),
         )
 
 
@@ -191,7 +206,7 @@ def similarity(embeddings: np.ndarray) -> np.ndarray:
     return np.einsum("ipd,jpd->ij", unit, unit) / unit.shape[1]
 
 
-def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Data], steps: int) -> None:
+def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Dataset], steps: int) -> None:
     """Train what the folder does not hold. Raises ValueError where it holds a run with other settings."""
     opened, trainer, trained = None, None, None
     for run in runs:
@@ -203,8 +218,7 @@ def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Data], st
         opened = opened or walkers()
         if trained != run[:2]:
             people = len(opened.rows_of_subject)
-            if "num_classes" in config.model or "cross_entropy" in config.loss:
-                config.model.num_classes = people
+            config.model.num_classes = people if config.model.num_classes else 0
             trainer, trained = Trainer(config, opened), run[:2]
         result, arrays = trainer.run(run.seed)
         np.savez_compressed(path.with_suffix(".npz"), **arrays)
@@ -224,7 +238,8 @@ def _settings(config: ConfigDict) -> dict:
 
 
 def _check_same(path: Path, config: ConfigDict) -> None:
-    if json.loads(path.read_text(encoding="utf-8"))["settings"] != _settings(config):
+    kept, wanted = flatten(json.loads(path.read_text(encoding="utf-8"))["settings"]), flatten(_settings(config))
+    if any(kept[name] != wanted[name] for name in kept.keys() & wanted.keys()):  # a field may be newer than the run
         raise ValueError(f"{path} was trained with other settings: remove it, or give another --folder")
 
 
@@ -239,7 +254,7 @@ def print_table(networks: list[str], recipes: list[str], seeds: list[int], folde
             cells = [_spread(list(rates.values()))] if rates else []
             paired = [rates[seed] - reference[seed] for seed in rates if seed in reference]
             cells.append(_spread(paired, sign="+") if paired and recipe != REFERENCE else [""] * len(PROBES))
-            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *sum(cells, [])]) + " |")
+            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *chain.from_iterable(cells)]) + " |")
 
 
 def _rank1(network: str, recipe: str, seeds: list[int], folder: Path) -> dict[int, np.ndarray]:
@@ -258,7 +273,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="where the results of the runs are kept")
     parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=sorted(ROWS))
-    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="RECIPE[:TERM.FIELD=VALUE,...]")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, metavar="RECIPE[:FIELD=VALUE,...]")
     parser.add_argument("--seeds", nargs="+", type=int, default=(0, 1, 2))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--data", default="", help="<data_dir>/<name> of a built data set; default: synthetic walkers")
@@ -267,7 +282,7 @@ def main() -> None:
     chosen = parser.parse_args()
     os.nice(15)
     os.environ["NPROC"] = "1"  # threads of XLA, which it starts with the first array
-    keep_memory()
+    keep_freed_memory()
     chosen.folder.mkdir(parents=True, exist_ok=True)
     runs = [Run(n, r, seed) for n in chosen.networks for r in chosen.recipes for seed in chosen.seeds]
     if not chosen.print:

@@ -12,6 +12,7 @@ from gil_jax.train_state import Network, TrainState
 from gil_jax.types import Batch
 
 Metrics = dict[str, Array]
+AUGMENT_STREAM = 2**31 - 1  # no step has this number, so no other key is equal
 
 
 def make_train_step(
@@ -19,15 +20,17 @@ def make_train_step(
     loss_fn: Callable,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
-    seed: int,
+    seed: int | Array,
     people: int = 0,
     accumulate: int = 1,
+    augment: Callable[[Array, Array, Array], Array] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Make step(state, batch) -> (state, metrics): pure, to be jitted with the layouts of the mesh.
 
-    The loss sees the global batch, whatever the number of devices. Randomness is a function of (seed, step).
+    The loss sees the global batch, whatever the number of devices. Randomness is a function of (seed, step); seed may be traced.
     accumulate: pieces that a batch is computed in, one after the other; the loss sees one piece, and the gradients are
     averaged. Person i of the `people` of a batch is in piece i % accumulate.
+    augment: (key, silhouettes, frame_mask) -> silhouettes that the network sees instead, see `make_augmentation`.
     metrics: float32 scalars: "loss", what the loss reports, "gradient_norm" (before clipping), "parameter_norm",
     "learning_rate", and "skipped": 1 where loss, gradient, or what the update would give, is not finite. Such a step
     keeps parameters, statistics and the optimiser's state as they were.
@@ -62,6 +65,9 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if augment is not None:
+            augment_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), AUGMENT_STREAM), state.step)
+            batch = batch._replace(silhouettes=augment(augment_key, batch.silhouettes, batch.frame_mask))
         if accumulate > 1:
             gradients, batch_stats, terms = accumulated(state, batch, key)
         else:

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from gil_jax.augmentation import make_augmentation
 from gil_jax.data.transforms import cut_width, frames_range
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
@@ -44,6 +45,7 @@ def make_training(config: ConfigDict) -> Training:
         config.seed,
         people=config.data.subjects_per_batch,
         accumulate=config.train.accumulate,
+        augment=make_augmentation(config.data.augment, config.data.height),
     )
 
     def init() -> TrainState:

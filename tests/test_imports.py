@@ -26,6 +26,7 @@ ALLOWED = {
         "gil_jax.types",
     },
     "gil_jax/sharding.py": {"jax", "numpy", "gil_jax.processes", "gil_jax.types"},
+    "gil_jax/augmentation.py": {"jax", "numpy", "gil_jax.ops"},
     "gil_jax/optim.py": {"jax", "optax"},
     "gil_jax/train_state.py": {"jax", "flax", "gil_jax.models", "gil_jax.ops"},
     "gil_jax/train_step.py": {"jax", "optax", "gil_jax.train_state", "gil_jax.types"},
