@@ -72,7 +72,7 @@ def embeddings(workdirs: list[str]) -> None:
     """All parts of a sequence in a row, on the two axes along which the test people's means differ most."""
     from ml_collections import ConfigDict
 
-    from gil_jax.checkpoint import restore_network
+    from gil_jax.checkpoint import load_network
     from gil_jax.evaluation.embedding import embed_split, make_embed
     from gil_jax.sharding import make_mesh
     from gil_jax.train_loop import open_data
@@ -83,7 +83,7 @@ def embeddings(workdirs: list[str]) -> None:
     )
     for workdir, axes in zip(workdirs, panels[0], strict=True):
         config = ConfigDict(json.loads((Path(workdir) / "config.json").read_text(encoding="utf-8")))
-        step, params, batch_stats = restore_network(str(Path(workdir).absolute()))
+        step, params, batch_stats = load_network(str(Path(workdir).absolute()))
         data, mesh = open_data(config), make_mesh()
         table = data.source.table
         people = data.split.test[:10]

@@ -43,7 +43,7 @@ def make_training(config: ConfigDict) -> Training:
         schedule,
         config.seed,
         people=config.data.subjects_per_batch,
-        accumulate=config.train.accumulate,
+        accumulate=config.optim.accumulate,
     )
 
     def init() -> TrainState:
