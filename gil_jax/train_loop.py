@@ -217,9 +217,10 @@ def _train(
 
 def _stop(step: int, state: TrainState, saver: Saver, stops: StopRequests) -> NoReturn:
     """Keep the state and raise Stopped."""
+    saver.finish()
     if step not in steps_of(saver.workdir):
         saver.save(state)
-    saver.finish()
+        saver.finish()
     number = signal.SIGTERM if stops.number is None or stops.several_processes else stops.number
     raise Stopped(
         f"Stopped by {signal.Signals(number).name} at step {step}, which is kept: the same command goes on from there",
