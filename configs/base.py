@@ -38,6 +38,7 @@ def base_config() -> ConfigDict:
     config.optim.learning_rate = 0.1
     config.optim.momentum = 0.9
     config.optim.weight_decay = 5e-4
+    config.optim.accumulate = 1  # pieces that a batch is computed in, one after the other; a loss sees one piece
     config.optim.clip_norm = 0.0  # gradients are scaled down to this global norm; 0: not
     config.optim.frozen = ()  # parameters that are not trained, by the beginning of their name: ("backbone.conv1",)
     config.optim.average_decay = 0.0  # of a moving average of the parameters, which is evaluated then; 0: none
@@ -51,7 +52,6 @@ def base_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 0
-    config.train.accumulate = 1  # pieces that a batch is computed in, one after the other; a loss sees one piece
     config.train.log_every = 100  # 0: only the last step; so for the next three
     config.train.checkpoint_every = 1000
     config.train.keep_checkpoints = 2  # the latest ones; the best evaluated one stays too

@@ -23,10 +23,14 @@ LEAST = {
     "eval.length_buckets": 1,
     "eval.frames_limit": 0,
     "eval.frames_per_batch": 1,
+    "optim.accumulate": 1,
+    "optim.average_decay": 0,
+    "optim.clip_norm": 0,
     "optim.learning_rate": 0,
     "optim.min_learning_rate": 0,
     "optim.momentum": 0,
     "optim.weight_decay": 0,
+    "optim.total_steps": 0,
     "optim.warmup_steps": 0,
     "optim.warmup_rate": 0,
     "sharding.model_devices": 1,
@@ -35,13 +39,15 @@ LEAST = {
     "train.checkpoint_every": 0,
     "train.eval_every": 0,
     "train.keep_checkpoints": 1,
+    "train.skip_limit": 0,
 }
 CHOICES = {
     "data.cache": ("", "memmap"),
     "data.order": ("unordered", "ordered"),
     "eval.metric": ("euclidean", "cosine"),
-    "optim.optimizer": ("sgd", "adam"),
+    "optim.optimizer": ("sgd", "adam", "adamw"),
     "optim.schedule": ("steps", "cosine"),
+    "train.on_full_disk": ("stop", "continue"),
 }
 
 
@@ -56,6 +62,13 @@ def check_config(config: ConfigDict, workdir: str) -> None:
             wrong.append(f"config.{name}={value}: give {LEAST[name]} or more")
         elif name in CHOICES and value not in CHOICES[name]:
             wrong.append(f"config.{name}={value!r}: choose one of {', '.join(map(repr, CHOICES[name]))}")
+    if config.optim.average_decay >= 1:
+        wrong.append(f"config.optim.average_decay={config.optim.average_decay}: give a number below 1, e.g. 0.999")
+    profile = config.train.profile
+    if profile and not (len(profile) == 2 and 0 < profile[0] <= profile[1]):
+        wrong.append(f"config.train.profile={profile}: give (first step, last step), e.g. (10, 20), or ()")
+    if unknown := [name for name in config.train.accept_changes if name not in values]:
+        wrong.append(f"config.train.accept_changes: {', '.join(unknown)} is no field of the config")
     folders = {
         "--workdir": workdir,
         "config.data.dir": config.data.dir,
@@ -92,6 +105,12 @@ def check_batch(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> None:
         raise ValueError(
             "config.data.subjects_per_batch=1 with pairwise losses alone: they compare people, so there is nothing to "
             "train: give 2 or more"
+        )
+    pieces = config.optim.accumulate
+    if wanted % pieces:
+        raise ValueError(
+            f"config.data.subjects_per_batch={wanted} people can't be shared evenly by config.optim.accumulate={pieces}"
+            f" pieces: make it a multiple of {pieces}"
         )
     shared, batch = mesh.shape[DATA], batch_size(config)
     if batch % shared:

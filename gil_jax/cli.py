@@ -12,13 +12,12 @@ python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30
 import argparse
 import ast
 import importlib.util
-import json
 from pathlib import Path
 
 import jax
 from absl import logging
 
-from gil_jax.checkpoint import open_checkpoints, restore_network, save
+from gil_jax.checkpoint import load_network, open_checkpoints, save
 from gil_jax.checks import check_weights
 from gil_jax.commands import embed, evaluate, people
 from gil_jax.config import resolve
@@ -28,7 +27,7 @@ from gil_jax.models import MODELS
 from gil_jax.sharding import make_mesh
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
 from gil_jax.train_state import TrainState, count_parameters
-from gil_jax.workdir import read_json
+from gil_jax.workdir import read_workdir, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,18 +84,18 @@ def _convert(file: str, name: str, workdir: str, overrides: dict) -> None:
     with open_checkpoints(workdir) as manager:
         save(manager, TrainState(step, params, batch_stats, None))
         manager.wait_until_finished()
-    (Path(workdir) / "config.json").write_text(json.dumps({"model": config}, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(workdir) / "config.json", {"model": config})
     fields = ", ".join(f"{key}={value}" for key, value in config.items())
     print(f"{workdir}: step {step}, {count_parameters(params):,} parameters; {fields}")
 
 
 def _export(workdir: str, file: str, step: int | None) -> None:
-    saved = read_json(Path(workdir) / "config.json")
-    if saved is None:
+    step, params, batch_stats = load_network(workdir, step)
+    config = read_workdir(workdir).config
+    if config is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run")
-    step, params, batch_stats = restore_network(workdir, step)
-    write_checkpoint(file, export(params, batch_stats, saved["model"]), step)
-    print(f"{file}: {saved['model']['name']} at step {step}")
+    write_checkpoint(file, export(params, batch_stats, config["model"]), step)
+    print(f"{file}: {config['model']['name']} at step {step}")
 
 
 def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -> None:

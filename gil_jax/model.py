@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
-from gil_jax.checkpoint import restore_network
+from gil_jax.checkpoint import load_network
 from gil_jax.checks import check_arrays, check_weights
 from gil_jax.data.lookups import names_of
 from gil_jax.data.source import SequenceTable
@@ -100,7 +100,7 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
     saved = read_json(Path(workdir) / "config.json")
     if saved is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run, and no exported file either")
-    step, params, batch_stats = restore_network(workdir, step)
+    step, params, batch_stats = load_network(workdir, step)
     network = make_network(ConfigDict(_tuples(saved["model"])))
     check_arrays(workdir, network, (params, batch_stats))
     check_weights(workdir, (params, batch_stats))

@@ -44,7 +44,7 @@ def make_training(config: ConfigDict) -> Training:
         schedule,
         config.seed,
         people=config.data.subjects_per_batch,
-        accumulate=config.train.accumulate,
+        accumulate=config.optim.accumulate,
         augment=make_augmentation(config.data.augment, config.data.height),
     )
 
