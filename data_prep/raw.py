@@ -76,8 +76,9 @@ class RawListing(NamedTuple):
 
     def describe(self) -> str:
         """The layout, the examples and the notes in lines."""
-        lines = [f"Layout {self.layout}: {len(self.sequences):,} sequences, for example"]
-        return "\n".join([*lines, *(f"  {line}" for line in self.examples), *(f"  NOTE  {n}" for n in self.notes)])
+        first = f"Layout {self.layout}: {len(self.sequences):,} sequences, for example"
+        lines = [first, *(f"  {line}" for line in self.examples)] if self.sequences else ["No sequence found"]
+        return "\n".join([*lines, *(f"  NOTE  {note}" for note in self.notes)])
 
 
 def list_raw(
