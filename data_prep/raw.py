@@ -22,8 +22,9 @@ from data_prep.archives import Archives, Chain, open_regular
 from data_prep.faults import DAMAGE, Fault, describe_error, is_machine_error, printable
 from data_prep.file_kinds import ARCHIVES, PICTURES, SEQUENCE_FILES
 from data_prep.guess_layout import BY_ARCHIVE
-from data_prep.layout import HANDLE, Labelled, LayoutRules, Unit, label_units
+from data_prep.layout import Labelled, LayoutRules, label_units
 from data_prep.pattern import Labels
+from data_prep.units import HANDLE, Unit
 from data_prep.walk import Found, Unread, list_archive, walk_folders
 from data_prep.zip_archive import PasswordError
 
