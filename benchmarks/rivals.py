@@ -22,6 +22,8 @@ NETWORKS = {
     "gaitpart": {},
     "gaitgl": {"num_classes": CLASSES},
     "gln": {"height": 64},
+    "gaitbase": {"num_classes": CLASSES},
+    "deepgaitv2": {"num_classes": CLASSES},
 }
 
 
