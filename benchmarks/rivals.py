@@ -31,7 +31,7 @@ class Rival:
     """A process that times calls of its own.
 
     build(*arguments) -> (calls, facts) runs in the process, once; calls: name -> a function that returns when its work
-    is done. keeps_memory: freed memory stays with the process (`keep_freed_memory`), otherwise the usual allocator works.
+    is done. keeps_memory: freed memory stays with the process (`keep_freed_memory`), or the usual allocator works.
     """
 
     def __init__(self, build: Callable, *arguments, keeps_memory: bool):

@@ -11,7 +11,7 @@ stay empty. On a GPU or TPU the JAX columns are measured there; PyTorch stays on
 
 FLOP: of a step with plain convolutions, by XLA's cost analysis of the program for a TPU before it is optimised, where
 every convolution and its gradients stand as one operation each; taps on the zero padding are not counted. On a CPU most
-convolutions need a quarter of these (`gil_jax/models/winograd.py`), so the share of the peak may pass 100%. The peak is
+convolutions need a quarter of these (`gil_jax/ops/winograd.py`), so the share of the peak may pass 100%. The peak is
 that of a float32 matrix product 2048 x 2048. Memory: what XLA reports that the compiled step needs on a device
 (arguments, results, temporaries), times the devices.
 """
