@@ -48,7 +48,7 @@ class Walks:
         return self._walks[index]
 
 
-def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
+def jax_embedding(name: str, sequences: int, dtype: str, convolution: str) -> tuple[dict, tuple]:
     """("embed" -> a call that embeds all sequences, (what the devices are, programs, seconds to compile them))."""
     import jax
     import jax.numpy as jnp
@@ -61,7 +61,7 @@ def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
     config = base_config()
     use_all_cores(config.data.subjects_per_batch * config.data.sequences_per_subject)
     mesh = make_mesh()
-    network = make_network({"name": name, "dtype": dtype, **NETWORKS[name]})
+    network = make_network({"name": name, "dtype": dtype, "convolution": convolution, **NETWORKS[name]})
     params, batch_stats = jax.jit(network.init, out_shardings=replicated(mesh))(0)
     embed = make_embed(network, mesh)
     source, limits = Walks(draw_walks(sequences)), config.eval
