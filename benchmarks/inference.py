@@ -70,7 +70,8 @@ def jax_embedding(name: str, sequences: int, dtype: str, convolution: str) -> tu
 
     def compiled(n: int, s: int):
         kinds = ((n, s, *cut_columns(source[0]).shape[1:]), jnp.uint8), ((n, s), jnp.bool_)
-        batch = [jax.ShapeDtypeStruct(*kind, sharding=sharded_over_data(mesh)) for kind in kinds]
+        layout = replicated(mesh) if n % mesh.size else sharded_over_data(mesh)  # as embed_split
+        batch = [jax.ShapeDtypeStruct(*kind, sharding=layout) for kind in kinds]
         return embed.lower(params, batch_stats, *batch).compile()
 
     start = time.perf_counter()
