@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from data_prep.video.given import GivenMasks
 from data_prep.video.names import Labels
 from data_prep.video.pictures import draw_video
 from data_prep.video.reader import frames_of
-from data_prep.video.run import LeftOut, Track, VideoTracks
+from data_prep.video.run import Track, VideoTracks
 from data_prep.video.sources import Tick
 
 SILHOUETTES, PICTURES, INDEX = "silhouettes", "pictures", "tracks.json"
@@ -41,8 +40,7 @@ def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as partial:
         entries = []
         with open(Path(partial) / "spool", "w+b") as spool:
-            video._spool = spool
-            for track in video.tracks(tick):
+            for track in video.tracks(tick, spool):
                 _write_silhouettes(Path(partial) / str(track.number), track)
                 entries.append(_track_entry(track))
             entries.sort(key=lambda entry: entry["track"])
@@ -65,8 +63,6 @@ def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick:
             f"the name says one person, {labels.subject}; {len(entries)} tracks are kept: look at the pictures, and delete "
             f"or rename the folders of {labels.subject}-<track>"
         )
-    if not entries:
-        video.summary.remarks.problems.append("no track is kept" + _most_common(video.summary.left_out))
     status = "failed" if not entries else "doubtful" if video.summary.remarks.problems else "good"
     entry = _video_entry(video, path, name, status, entries, [str(file.relative_to(out)) for file in files])
     _write_index(out, [*read_index(out), entry])
@@ -158,11 +154,6 @@ def _video_entry(
         "tracks": tracks,
         "left_out": [item._asdict() | {"track": item.number} for item in sorted(summary.left_out)],
     }
-
-
-def _most_common(left_out: list[LeftOut]) -> str:
-    kinds = Counter(item.reason.partition(":")[0] for item in left_out).most_common(3)
-    return ": " + ", ".join(f"{count} {kind}" for kind, count in kinds) if kinds else ": nobody is seen"
 
 
 def _forget(out: Path, path: Path) -> None:

@@ -73,7 +73,7 @@ def frame_quality(observations: list[Observation], fps: float, size: tuple[int, 
     quality *= _ramp(np.abs(np.log(areas / usual_area)), 0.25, 0.8)
     quality *= _ramp(1 - np.array([o.sure for o in observations]), 0.35, 0.8)
     quality *= _ramp(1 - np.array([o.largest for o in observations]), 0.03, 0.25)
-    quality *= _ramp(np.array([o.shape.torso for o in observations]), ONE_TORSO + 0.06, ONE_TORSO + 0.24)
+    quality *= _ramp(np.array([o.shape.torso for o in observations]), ONE_TORSO + 0.04, ONE_TORSO + 0.16)
     quality *= np.where(np.array([o.shape.heads for o in observations]) > 1, 0.45, 1.0)
     return quality * ~_at_border(observations, size)
 
@@ -111,7 +111,7 @@ def _reason(
     observations = track.observations
     height = float(np.median([o.box.height for o in observations]))
     slimness = float(np.median([o.box.width / o.box.height for o in observations]))
-    two = float(np.mean([o.shape.heads > 1 or o.shape.torso > ONE_TORSO + 0.1 for o in observations]))
+    two = float(np.mean([o.shape.heads > 1 or o.shape.torso > ONE_TORSO + 0.06 for o in observations]))
     if track.several:
         return "several people in one"
     if height < limits.least_height:
