@@ -23,8 +23,8 @@ import cv2
 import numpy as np
 
 from data_prep.synthetic import SyntheticConfig, render_sequence
-from data_prep.video.run import Track, VideoTracks, open_source
 from data_prep.video.quality import Limits
+from data_prep.video.run import Track, VideoTracks, open_source
 
 FPS, FRAMES, HEIGHT, WIDTH = 25, 100, 240, 320
 _TALL = 0.62  # of the renderer's size: people are about 75 pixels tall
@@ -193,9 +193,9 @@ def main(arguments: list[str] | None = None) -> int:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         lasting = sum(len(track.frames) >= 40 for track in tracks)
         print(
-            f"{options.video.name}: {frames} frames of {info.width}x{info.height}, {len(tracks)} tracks, {lasting} of 40 "
-            f"silhouettes or more; {60 * frames / seconds:.0f} frames a minute ({1000 * cpu / frames:.1f} ms of CPU a "
-            f"frame), {memory:.0f} MiB at most"
+            f"{options.video.name}: {frames} frames of {info.width}x{info.height}, {len(tracks)} tracks, {lasting} "
+            f"of 40 silhouettes or more; {60 * frames / seconds:.0f} frames a minute "
+            f"({1000 * cpu / frames:.1f} ms of CPU a frame), {memory:.0f} MiB at most"
         )
         return 0
     print(f"{'scene':26}{'people':>7}{'tracks':>7}{'found':>7}{'IoU':>6}{'switches':>9}{'two':>6}  remarks")

@@ -42,7 +42,7 @@ class GivenMasks:
 
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask."""
-        for picture in self._read():
+        for picture in self.pictures():
             tick()
             if picture.shape[:2] != (self.info.height, self.info.width):
                 raise ValueError(f"{self.path}: masks of several sizes, {picture.shape[:2]} and the first one's")
@@ -50,14 +50,15 @@ class GivenMasks:
             mask = np.where(ids > 0, np.uint8(255), np.uint8(0))
             yield MaskedFrame(picture, mask, mask, ids if len(self._colours) > 1 else None)
 
-    def _read(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
         return _pictures(self.path) if self._lossless else frames_of(self.path)
 
     def _common_colours(self) -> UInt8[np.ndarray, "k 3"]:
         every = max(self.info.frames // _LOOKED_AT, 1)
         counts: dict[int, int] = {}
         pixels = 0
-        for picture in islice(self._read(), 0, None, every):
+        for picture in islice(self.pictures(), 0, None, every):
             codes, numbers = np.unique(_codes(picture, self._lossless), return_counts=True)
             pixels += picture.shape[0] * picture.shape[1]
             for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):

@@ -46,10 +46,10 @@ class Judged(NamedTuple):
 def judge(track: RawTrack, fps: float, size: tuple[int, int], limits: Limits) -> Judged:
     """Measure the quality of a track's frames, and decide which frames stay and whether the track does.
 
-    size: (height, width) of the picture. The quality of a frame is the product of how whole it is (height and area
+    size: (height, width) of the picture. The quality of a frame is the product of how complete it is (height and area
     against the frames around), how sure its pixels are, whether it is one piece, and whether it looks like one person;
-    it is 0 where the border of the picture cuts the person, and just before another person comes out of the blob. The score of a track is the mean quality of its kept frames
-    times the square root of their share.
+    it is 0 where the border of the picture cuts the person, and just before another person comes out of the blob. The
+    score of a track is the mean quality of its kept frames times the square root of their share.
     """
     observations = track.observations
     quality = frame_quality(observations, fps, size)

@@ -27,10 +27,10 @@ _FAINT = 0.5  # of a person's pixels; with fewer sure ones the clothes are like 
 class Track(NamedTuple):
     """One person, followed through a video.
 
-    name: <video>-<number>; first, last: of its frames, counted from 1; frames: those of the silhouettes, since frames of
-    low quality are left out; silhouettes: white on black, at the scale of the video, the box of the person at the bottom
-    and in the middle of each; quality: of the track, 0 to 1; frame_quality: of every silhouette; boxes: left, top, width,
-    height in the picture, in pixels; end: why the track ends.
+    name: <video>-<number>; first, last: of its frames, counted from 1; frames: those of the silhouettes, since frames
+    of low quality are left out; silhouettes: white on black, at the scale of the video, the box of the person at the
+    bottom and in the middle of each; quality: of the track, 0 to 1; frame_quality: of every silhouette; boxes: left,
+    top, width, height in the picture, in pixels; end: why the track ends.
     """
 
     name: str
@@ -178,8 +178,8 @@ def tracks_of_video(
     """Yield the people of a video, each as a Track when it ends, in constant memory.
 
     masks: the video shows masks, white or one colour for every person, on black. model: an ONNX file of a segmentation
-    network; person: its class (or label) for a person; pixels: how its input is scaled, a name of network.INPUTS. Raises
-    ValueError where the video cannot be read, or where its camera moves and no model is given.
+    network; person: its class (or label) for a person; pixels: how its input is scaled, a name of network.INPUTS.
+    Raises ValueError where the video cannot be read, or where its camera moves and no model is given.
     """
     path = Path(path)
     video = VideoTracks(

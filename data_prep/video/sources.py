@@ -48,6 +48,10 @@ class MaskSource(Protocol):
     passes: int
     same_ids: bool
 
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
+        ...
+
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask; call tick once a frame that was read, `passes` times a frame."""
         ...

@@ -44,7 +44,7 @@ class Steadier:
         small = self._relit(self._small(frame))
         if self._points is None or self._stands(small):
             return Motion(still, 0.0)
-        found, status, _ = cv2.calcOpticalFlowPyrLK(self._reference, small, self._points, None)
+        found, status, _ = cv2.calcOpticalFlowPyrLK(self._reference, small, self._points, self._points.copy())
         followed = status[:, 0] > 0
         if np.count_nonzero(followed) < 8:
             return Motion(None, np.inf)
