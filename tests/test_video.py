@@ -243,8 +243,9 @@ def test_files_in_a_folder(tmp_path):
     assert listing.unread == {".xyz": [tmp_path / "d.xyz"]}
     with pytest.raises(ValueError, match="there is no such file"):
         list_videos(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"no video there, but nothing"):
-        list_videos(tmp_path / ".hidden")
+        list_videos(tmp_path / "empty")
 
 
 def test_from_videos_to_records(tmp_path, capsys):
