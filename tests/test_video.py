@@ -188,7 +188,6 @@ def test_kinds_of_camera():
 
 
 def test_a_network_gives_the_masks_of_a_moving_camera(tmp_path):
-    pytest.importorskip("onnxruntime")
     scene = Scene([across(30, 2.6, 200)], camera=lambda frame: (frame, 0), clothes=((20, 20, 230),), frames=60).draw()
     path = write_video(tmp_path / "scene.avi", scene.pictures)
     model = GOLDEN + "red_is_person.onnx"  # 1 x 1 convolution: red - (green + blue) / 2 - 0.3
@@ -204,7 +203,6 @@ def test_a_network_gives_the_masks_of_a_moving_camera(tmp_path):
 
 
 def test_instances_of_a_network():
-    pytest.importorskip("onnxruntime")
     from data_prep.video.network import SegmentationNetwork
     from data_prep.video.reader import VideoInfo
 
