@@ -2,6 +2,7 @@
 
 import functools
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,9 +14,11 @@ from data_prep.video import Limits, tracks_of_video
 from data_prep.video.__main__ import main
 from data_prep.video.blobs import Blob, Box, shape_of
 from data_prep.video.names import labels_of, list_videos
+from data_prep.video.network import SegmentationNetwork
 from data_prep.video.outputs import read_index
 from data_prep.video.people import Expected, RawTrack, who_is_who
 from data_prep.video.quality import judge
+from data_prep.video.reader import VideoInfo
 from data_prep.video.steady import camera_of
 from gil_jax.data.source import SilhouetteSource
 
@@ -203,10 +206,8 @@ def test_a_network_gives_the_masks_of_a_moving_camera(tmp_path):
 
 
 def test_instances_of_a_network():
-    from data_prep.video.network import SegmentationNetwork
-    from data_prep.video.reader import VideoInfo
-
-    network = SegmentationNetwork("", VideoInfo(1, 25, 240, 320), GOLDEN + "three_instances.onnx", 1, "unit")
+    model = Path(GOLDEN + "three_instances.onnx")
+    network = SegmentationNetwork(Path("a.avi"), VideoInfo(1, 25.0, 240, 320), model, 1, "unit")
     outputs = network._session.run(None, {"picture": np.zeros((1, 3, 256, 320), np.float32)})
     ids = network._instances(outputs, (240, 320))
     rows, columns = np.nonzero(ids)

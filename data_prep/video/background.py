@@ -106,9 +106,7 @@ def foreground_of(frame: UInt8[np.ndarray, "h w 3"], background: Background) -> 
     ratio = cv2.divide(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), bright, dtype=cv2.CV_32F)
     darkened = cv2.multiply(background.picture, cv2.merge([ratio] * 3), dtype=cv2.CV_8U)
     colour = _largest(cv2.absdiff(frame, darkened))
-    lit = cv2.bitwise_not(
-        cv2.bitwise_and(cv2.inRange(ratio, *_SHADOW_RATIO), cv2.inRange(colour, 0, _SHADOW_COLOUR))
-    )
+    lit = cv2.bitwise_not(cv2.bitwise_and(cv2.inRange(ratio, *_SHADOW_RATIO), cv2.inRange(colour, 0, _SHADOW_COLOUR)))
     possible, sure = cv2.bitwise_and(possible, lit), cv2.bitwise_and(sure, lit)
     mask = cv2.morphologyEx(possible, cv2.MORPH_CLOSE, np.ones((7, 3), np.uint8))  # bodies are cut across, not along
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))

@@ -81,7 +81,8 @@ class GivenMasks:
 def _blurs(colour: np.ndarray, other: np.ndarray) -> bool:
     """Tell whether a colour may be another one blurred: as good as the same, or the same but darker."""
     cosine = float(colour @ other) / float(np.linalg.norm(colour) * np.linalg.norm(other))
-    return bool(np.abs(colour - other).max() <= _CLOSE) or (cosine > 0.96 and colour.sum() < other.sum())
+    close = np.abs(colour - other).max() <= _CLOSE
+    return bool(close or (cosine > 0.96 and colour.sum() < other.sum()))
 
 
 def _codes(picture: UInt8[np.ndarray, "h w 3"], lossless: bool) -> np.ndarray:
