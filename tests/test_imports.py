@@ -44,6 +44,7 @@ ALLOWED = {
         "gil_jax.train_state",
         "gil_jax.types",
     },
+    "data_prep/video": {"cv2", "numpy", "norfair", "onnxruntime", "tqdm"},
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},

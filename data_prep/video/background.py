@@ -15,7 +15,7 @@ SAMPLES = 240  # frames from which the background is learned
 KEPT_SAMPLES = 64  # of them, kept to measure the noise and to repair the background
 _NOISE_CAP = 16  # a difference larger than this is a person, no noise
 _SHADOW_RATIO = (0.5, 0.97)  # brightness of a shadow over that of the background
-_SHADOW_COLOUR = 14  # how far a shadow's colour may be from the darkened background, of 255
+_SHADOW_COLOUR = 13  # how far a shadow's colour may be from the darkened background, of 255
 _STEADY_SPREAD = 20  # of 255, around the usual colour; people who pass are further from it
 _GRID = 8  # pixels between those that measure the light
 
@@ -67,7 +67,7 @@ def thresholds(picture: UInt8[np.ndarray, "h w 3"], samples: list[np.ndarray]) -
     """Measure the noise of every pixel over the samples, and set the thresholds above it."""
     total = np.zeros(picture.shape[:2], np.float32)
     for sample in samples:
-        cv2.accumulate(cv2.min(_largest(cv2.absdiff(sample, picture)), _NOISE_CAP), total)
+        cv2.accumulate(np.minimum(_largest(cv2.absdiff(sample, picture)), _NOISE_CAP), total)
     noise = cv2.dilate(cv2.blur(total / len(samples), (3, 3)), np.ones((3, 3), np.uint8))
     contrast = _largest(cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))).astype(np.float32)
     possible = np.clip(3 * noise + 0.2 * contrast + 9, 0, 255).astype(np.uint8)  # things that quiver show at edges
@@ -106,9 +106,7 @@ def foreground_of(frame: UInt8[np.ndarray, "h w 3"], background: Background) -> 
     ratio = cv2.divide(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), bright, dtype=cv2.CV_32F)
     darkened = cv2.multiply(background.picture, cv2.merge([ratio] * 3), dtype=cv2.CV_8U)
     colour = _largest(cv2.absdiff(frame, darkened))
-    lit = cv2.bitwise_not(
-        cv2.bitwise_and(cv2.inRange(ratio, *_SHADOW_RATIO), cv2.compare(colour, _SHADOW_COLOUR, cv2.CMP_LT))
-    )
+    lit = cv2.bitwise_not(cv2.bitwise_and(cv2.inRange(ratio, *_SHADOW_RATIO), cv2.inRange(colour, 0, _SHADOW_COLOUR)))
     possible, sure = cv2.bitwise_and(possible, lit), cv2.bitwise_and(sure, lit)
     mask = cv2.morphologyEx(possible, cv2.MORPH_CLOSE, np.ones((7, 3), np.uint8))  # bodies are cut across, not along
     mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3)))

@@ -134,7 +134,7 @@ def shape_of(crop: UInt8[np.ndarray, "h w"]) -> Shape:
     height, width = crop.shape
     body = crop > 0
     band = body[int(_HEAD_BAND[0] * height) : max(int(_HEAD_BAND[1] * height), 1)]
-    two = sum(_wide_runs(row, max(0.05 * height, 2)) >= 2 for row in band)
+    two = sum(_wide_runs(row, max(0.05 * height, 2.0)) >= 2 for row in band)
     heads = 2 if two >= max(0.25 * len(band), 2) else 1
     torso_rows = body[int(_TORSO_BAND[0] * height) : max(int(_TORSO_BAND[1] * height), 1)]
     torso = float(np.quantile(torso_rows.sum(axis=1), 0.8)) / height if len(torso_rows) else 0.0

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from data_prep.video.background import (
     KEPT_SAMPLES,
@@ -39,6 +40,10 @@ class FixedCamera:
         self._lights: list[float] = []
         self._unusable = 0
 
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
+        return frames_of(self.path)
+
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask; the background of a stretch is learned before its frames are yielded."""
         stretches = -(-self.info.frames // STRETCH)
@@ -51,8 +56,8 @@ class FixedCamera:
             if background is None or camera == "moving":
                 first = stretch * length + 1
                 self.remarks.problems.append(
-                    f"the camera moves, in frames {first} to {min(first + length - 1, self.info.frames)}: use masks of a "
-                    "segmentation network (--model, or --masks)"
+                    f"the camera moves, in frames {first} to {min(first + length - 1, self.info.frames)}: use masks "
+                    "of a segmentation network (--model, or --masks)"
                 )
                 return
             self._shifts += shifts

@@ -74,13 +74,13 @@ class Follower:
         ended += self._forget_lost()
         seen = []
         for tracked in list(self._tracker.tracked_objects):
-            when, index = tracked.last_detection.data
+            when, index = _data(tracked)
             if when != self._frame:
                 continue
             one = found[index]
-            if tracked.id not in self._live:
-                self._live[tracked.id] = self._begin(one)
-            track = self._live[tracked.id]
+            if _number(tracked) not in self._live:
+                self._live[_number(tracked)] = self._begin(one)
+            track = self._live[_number(tracked)]
             track.observe(self._frame, one.blob)
             if len(track.observations) == LASTING and not track.members:
                 self._numbered += 1
@@ -102,7 +102,7 @@ class Follower:
             self._begun += 1
             return RawTrack(self._begun, one.several, one.members, one.parted)
         for tracked in list(self._tracker.tracked_objects):
-            if self._live.get(tracked.id) is one.resumed:
+            if self._live.get(_number(tracked)) is one.resumed:
                 self._park(tracked)
         return one.resumed
 
@@ -115,7 +115,7 @@ class Follower:
         """Find who touches and who parts, and join the pieces of one person: tracks that end, and what is to follow."""
         if blobs and blobs[0].instance:
             return [], [_Found(blob) for blob in blobs]
-        living = [t for t in self._tracker.tracked_objects if t.id in self._live]
+        living = [t for t in self._tracker.tracked_objects if _number(t) in self._live]
         covered, within = self._overlaps(living, labels, blobs)
         ended, found, taken = [], [], set()
         gone = np.zeros(len(living), bool)
@@ -143,7 +143,7 @@ class Follower:
         self, tracked: TrackedObject, pieces: list[Blob], covered: Float[np.ndarray, " b"]
     ) -> tuple[list[RawTrack], list[_Found]]:
         """Follow one track into the blobs that are its own: tracks that end, and what is to follow."""
-        track = self._live[tracked.id]
+        track = self._live[_number(tracked)]
         if are_several(track, pieces):
             one = looks_like_one(track)
             track.several = not one
@@ -174,7 +174,7 @@ class Follower:
         areas = np.array([blob.area for blob in blobs])
         covered, within = np.zeros((len(living), len(blobs))), np.zeros((len(living), len(blobs)))
         for t, tracked in enumerate(living):
-            last = self._live[tracked.id].last
+            last = self._live[_number(tracked)].last
             assert last is not None
             right, down = np.rint(_place(tracked) + _velocity(tracked) - last.middle).astype(int)
             box = last.box._replace(left=last.box.left + int(right), top=last.box.top + int(down))
@@ -188,7 +188,7 @@ class Follower:
 
     def _people_in(self, living: list[TrackedObject], covered: Float[np.ndarray, " t"]) -> list[int]:
         """Settled tracks whose expected silhouettes a blob covers, but for those that are small near the largest."""
-        holds = {int(t): self._live[living[t].id] for t in np.flatnonzero(covered >= _COVERED)}
+        holds = {int(t): self._live[_number(living[t])] for t in np.flatnonzero(covered >= _COVERED)}
         tallest = max((track.observations[-1].box.height for track in holds.values()), default=0)
         return [
             t
@@ -200,12 +200,12 @@ class Follower:
     def _park(self, tracked: TrackedObject) -> RawTrack:
         """Stop to follow a track, and remember where it is expected."""
         self._tracker.tracked_objects = [t for t in self._tracker.tracked_objects if t is not tracked]
-        track = self._live.pop(tracked.id)
+        track = self._live.pop(_number(tracked))
         track.expected = Expected(_place(tracked), _velocity(tracked), self._frame)
         return track
 
     def _forget_lost(self) -> list[RawTrack]:
-        kept = {tracked.id for tracked in self._tracker.tracked_objects}
+        kept = {_number(tracked) for tracked in self._tracker.tracked_objects}
         ended = []
         for number in [number for number in self._live if number not in kept]:
             track = self._live.pop(number)
@@ -223,6 +223,15 @@ def _distances(new: Float[np.ndarray, "n 4"], followed: Float[np.ndarray, "m 4"]
     heights, expected = np.maximum(new[:, None, 2], 1), np.maximum(followed[None, :, 2], 1)
     far = np.hypot(new[:, None, 0] - followed[None, :, 0], new[:, None, 1] - followed[None, :, 1])
     return far / np.maximum(heights, expected) + np.abs(np.log(heights / expected))
+
+
+def _number(tracked: TrackedObject) -> int:
+    assert tracked.id is not None  # every object of a tracker without delay has one
+    return tracked.id
+
+
+def _data(tracked: TrackedObject) -> tuple[int, int]:
+    return tracked.last_detection.data
 
 
 def _place(tracked: TrackedObject) -> Float[np.ndarray, " 2"]:

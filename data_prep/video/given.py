@@ -14,9 +14,9 @@ from data_prep.video.reader import VideoInfo, frames_of, video_info
 from data_prep.video.sources import MaskedFrame, Remarks, Tick
 
 _LOOKED_AT = 100  # frames that say which colours there are
-_COMMON = 2e-4  # of those frames; rarer colours are the blur of compression
+_COMMON = 0.1  # of the commonest colour; rarer ones are the blur of compression
 _DARK = 40  # of 255; darker pixels of a video are background
-_CLOSE = 24  # of 255, between a colour and its blur
+_CLOSE = 64  # of 255, between a colour and its blur
 
 
 class GivenMasks:
@@ -42,7 +42,7 @@ class GivenMasks:
 
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask."""
-        for picture in self._read():
+        for picture in self.pictures():
             tick()
             if picture.shape[:2] != (self.info.height, self.info.width):
                 raise ValueError(f"{self.path}: masks of several sizes, {picture.shape[:2]} and the first one's")
@@ -50,36 +50,39 @@ class GivenMasks:
             mask = np.where(ids > 0, np.uint8(255), np.uint8(0))
             yield MaskedFrame(picture, mask, mask, ids if len(self._colours) > 1 else None)
 
-    def _read(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
         return _pictures(self.path) if self._lossless else frames_of(self.path)
 
     def _common_colours(self) -> UInt8[np.ndarray, "k 3"]:
         every = max(self.info.frames // _LOOKED_AT, 1)
         counts: dict[int, int] = {}
-        pixels = 0
-        for picture in islice(self._read(), 0, None, every):
+        for picture in islice(self.pictures(), 0, None, every):
             codes, numbers = np.unique(_codes(picture, self._lossless), return_counts=True)
-            pixels += picture.shape[0] * picture.shape[1]
             for code, number in zip(codes.tolist(), numbers.tolist(), strict=True):
-                counts[code] = counts.get(code, 0) + number
-        common = sorted((c for c in counts if c), key=lambda c: -counts[c])
+                counts[code] = counts.get(code, 0) + number * (code > 0)
         colours: list[np.ndarray] = []
-        for code in common:
+        for code in sorted((c for c in counts if c), key=lambda c: -counts[c]):
             colour = np.array([code >> 16, code >> 8 & 255, code & 255])
-            near = any(np.abs(colour - other).max() <= _CLOSE for other in colours) and not self._lossless
-            if not near and (self._lossless or counts[code] >= _COMMON * pixels):
+            blur = any(_blurs(colour, other) for other in colours) or counts[code] < _COMMON * max(counts.values())
+            if self._lossless or not colours or not blur:
                 colours.append(colour)
         return np.array(colours, np.uint8).reshape(-1, 3)
 
     def _ids(self, picture: UInt8[np.ndarray, "h w 3"]) -> Int32[np.ndarray, "h w"]:
         ids = np.zeros(picture.shape[:2], np.int32)
-        body = picture.max(axis=2) > (0 if self._lossless else _DARK)
-        if len(self._colours) == 1:
-            ids[body if self._lossless else picture.max(axis=2) > 127] = 1
-        elif len(self._colours):
-            far = np.abs(picture[body][:, None].astype(int) - self._colours[None]).sum(axis=2)
-            ids[body] = far.argmin(axis=1) + 1
+        lit = picture.max(axis=2) > (0 if self._lossless else _DARK)
+        palette = np.concatenate((np.zeros((1, 3), int), self._colours.astype(int)))
+        far = np.abs(picture[lit][:, None].astype(int) - palette[None]).sum(axis=2)
+        ids[lit] = far.argmin(axis=1)  # 0 is black
         return ids
+
+
+def _blurs(colour: np.ndarray, other: np.ndarray) -> bool:
+    """Tell whether a colour may be another one blurred: as good as the same, or the same but darker."""
+    cosine = float(colour @ other) / float(np.linalg.norm(colour) * np.linalg.norm(other))
+    close = np.abs(colour - other).max() <= _CLOSE
+    return bool(close or (cosine > 0.96 and colour.sum() < other.sum()))
 
 
 def _codes(picture: UInt8[np.ndarray, "h w 3"], lossless: bool) -> np.ndarray:

@@ -67,12 +67,13 @@ def labels_of(path: Path, root: Path, condition: str, view: str) -> Labels:
     stem = path.name if path.is_dir() else path.stem
     parts = stem.split("-")
     if len(parts) >= 3 and all(parts) and not _DATE.match(stem):
-        return _labels(parts[0], "-".join(parts[1:-1]), parts[-1], stated=True)
+        return _labels(parts[0], "-".join(parts[1:-1]), parts[-1], True)
     names = [*path.relative_to(root).parent.parts, stem]
     stated = len(names) >= 3
     names += [condition, view][len(names) - 1 :]
-    return _labels(*names[-3:], stated=stated)
+    return _labels(names[-3], names[-2], names[-1], stated)
 
 
 def _labels(subject: str, condition: str, view: str, stated: bool) -> Labels:
-    return Labels(*(unicodedata.normalize("NFC", name) for name in (subject, condition, view)), stated)
+    subject, condition, view = (unicodedata.normalize("NFC", name) for name in (subject, condition, view))
+    return Labels(subject, condition, view, stated)

@@ -24,8 +24,8 @@ class SegmentationNetwork:
 
     Two forms of output are understood. Maps [1, k, h, w] or [1, h, w]: with k = 1 the probability (or its logit) of a
     person, otherwise scores of k classes, of which `person` is a person. Instances, as Mask R-CNN gives them: boxes
-    [n, 4], labels [n], scores [n] and masks [n, 1, h, w], where `person` is the label. Raises ValueError for a file that
-    ONNX Runtime cannot read, or another form.
+    [n, 4], labels [n], scores [n] and masks [n, 1, h, w], where `person` is the label. Raises ValueError for a file
+    that ONNX Runtime cannot read, or another form.
     """
 
     passes = 1
@@ -55,6 +55,10 @@ class SegmentationNetwork:
             for side, own in zip(shape[2:], (info.height, info.width), strict=True)
         )
         self._size = (height, width)
+
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
+        return frames_of(self.path)
 
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask."""

@@ -4,18 +4,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from data_prep.video.given import GivenMasks
 from data_prep.video.names import Labels
 from data_prep.video.pictures import draw_video
-from data_prep.video.reader import frames_of
-from data_prep.video.run import LeftOut, Track, VideoTracks
+from data_prep.video.run import Track, VideoTracks
 from data_prep.video.sources import Tick
 
 SILHOUETTES, PICTURES, INDEX = "silhouettes", "pictures", "tracks.json"
@@ -41,15 +38,14 @@ def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as partial:
         entries = []
         with open(Path(partial) / "spool", "w+b") as spool:
-            video._spool = spool
-            for track in video.tracks(tick):
+            for track in video.tracks(tick, spool):
                 _write_silhouettes(Path(partial) / str(track.number), track)
                 entries.append(_track_entry(track))
             entries.sort(key=lambda entry: entry["track"])
             spool.seek(0)
             files = []
             if video.summary.frames:
-                frames = _frames(video)
+                frames = video.source.pictures()
                 fps = video.source.info.fps
                 files = draw_video(frames, spool, video.verdicts, fps, name, out / PICTURES, tick)
         _forget(out, path)
@@ -62,11 +58,9 @@ def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick:
             os.replace(Path(partial) / str(entry["track"]), out / folder)
     if labels.stated and len(entries) > 1:
         video.summary.remarks.problems.append(
-            f"the name says one person, {labels.subject}; {len(entries)} tracks are kept: look at the pictures, and delete "
-            f"or rename the folders of {labels.subject}-<track>"
+            f"the name says one person, {labels.subject}; {len(entries)} tracks are kept: look at the pictures, and "
+            f"delete or rename the folders of {labels.subject}-<track>"
         )
-    if not entries:
-        video.summary.remarks.problems.append("no track is kept" + _most_common(video.summary.left_out))
     status = "failed" if not entries else "doubtful" if video.summary.remarks.problems else "good"
     entry = _video_entry(video, path, name, status, entries, [str(file.relative_to(out)) for file in files])
     _write_index(out, [*read_index(out), entry])
@@ -93,14 +87,15 @@ def report(written: Written, least_frames: int) -> str:
     tracks, left_out = entry["tracks"], entry["left_out"]
     silhouettes = sum(len(track["frames"]) for track in tracks)
     lines = [
-        f"{entry['video']}: {entry['frames']} frames, up to {entry['people_at_once']} people at once; kept {len(tracks)} "
-        f"tracks ({silhouettes} silhouettes), left out {len(left_out)} and {entry['flicker']} flickers"
+        f"{entry['video']}: {entry['frames']} frames, up to {entry['people_at_once']} people at once; "
+        f"kept {len(tracks)} tracks ({silhouettes} silhouettes), "
+        f"left out {len(left_out)} and {entry['flicker']} flickers"
     ]
-    for track in tracks:
-        lines.append(
-            f"    {track['subject']}: frames {track['first']} to {track['last']}, {len(track['frames'])} silhouettes, "
-            f"quality {track['quality']:.2f}"
-        )
+    lines += [
+        f"    {track['subject']}: frames {track['first']} to {track['last']}, {len(track['frames'])} silhouettes, "
+        f"quality {track['quality']:.2f}"
+        for track in tracks
+    ]
     long = [track for track in left_out if track["frames"] >= least_frames]
     lines += [f"    left out {t['track']}: frames {t['first']} to {t['last']}, {t['reason']}" for t in long]
     if len(long) < len(left_out):
@@ -108,12 +103,6 @@ def report(written: Written, least_frames: int) -> str:
     lines += [f"    NOTE  {note}" for note in entry["notes"]]
     lines += [f"    PROBLEM  {problem}" for problem in entry["problems"]]
     return "\n".join(lines)
-
-
-def _frames(video: VideoTracks):
-    if isinstance(video.source, GivenMasks):
-        return (frame.picture for frame in video.source.frames(lambda: None))
-    return frames_of(video.source.path)
 
 
 def _write_silhouettes(folder: Path, track: Track) -> None:
@@ -158,11 +147,6 @@ def _video_entry(
         "tracks": tracks,
         "left_out": [item._asdict() | {"track": item.number} for item in sorted(summary.left_out)],
     }
-
-
-def _most_common(left_out: list[LeftOut]) -> str:
-    kinds = Counter(item.reason.partition(":")[0] for item in left_out).most_common(3)
-    return ": " + ", ".join(f"{count} {kind}" for kind, count in kinds) if kinds else ": nobody is seen"
 
 
 def _forget(out: Path, path: Path) -> None:

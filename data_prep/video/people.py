@@ -111,7 +111,7 @@ def are_several(track: RawTrack, pieces: list[Blob]) -> bool:
     """Tell whether the pieces of a track are several people: tall ones that stand apart."""
     usual = track.usual_height
     tall = [piece.middle for piece in pieces if piece.box.height >= PERSON_HEIGHT * usual]
-    return len(tall) > 1 and max(np.ptp(np.stack(tall), axis=0)) >= _APART * usual
+    return len(tall) > 1 and bool(np.ptp(np.stack(tall), axis=0).max() >= _APART * usual)
 
 
 def is_another(track: RawTrack, blob: Blob) -> bool:

@@ -149,17 +149,18 @@ def _row(name: str, verdict: Verdict, tiles: list[np.ndarray]) -> np.ndarray:
     row = np.hstack([*tiles, *[np.zeros_like(tiles[0])] * (_COLUMNS - len(tiles))])
     head = np.full((22, row.shape[1], 3), 60, np.uint8)
     first, last = min(verdict.kept) + 1, max(verdict.kept) + 1
-    words = f"{name}: {len(verdict.kept)} silhouettes of frames {first} to {last}, quality {verdict.score:.2f}; here {len(tiles)}"
-    _write(head, words, (6, 15), _INK, 0.45)
+    words = f"{name}: {len(verdict.kept)} silhouettes of frames {first} to {last}, quality {verdict.score:.2f}"
+    _write(head, f"{words}; here {len(tiles)}", (6, 15), _INK, 0.45)
     return np.vstack([head, row])
 
 
 def _tile(frame: np.ndarray, box: Box, crop: np.ndarray, number: int) -> np.ndarray:
     """The picture of a person with the outline, above the silhouette."""
     height, width = _TILE
-    padded = cv2.copyMakeBorder(crop, *[_MARGIN] * 4, cv2.BORDER_CONSTANT, value=0)
-    view = cv2.copyMakeBorder(frame, *[_MARGIN] * 4, cv2.BORDER_REPLICATE)
-    view = view[box.top : box.bottom + 2 * _MARGIN, box.left : box.right + 2 * _MARGIN]
+    padded = np.pad(crop, _MARGIN)
+    rows = np.clip(np.arange(box.top - _MARGIN, box.bottom + _MARGIN), 0, len(frame) - 1)
+    columns = np.clip(np.arange(box.left - _MARGIN, box.right + _MARGIN), 0, frame.shape[1] - 1)
+    view = frame[rows[:, None], columns]
     scale = min(height / view.shape[0], width / view.shape[1])
     size = (max(round(view.shape[1] * scale), 1), max(round(view.shape[0] * scale), 1))
     mask = cv2.resize(padded, size, interpolation=cv2.INTER_NEAREST)

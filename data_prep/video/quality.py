@@ -46,10 +46,10 @@ class Judged(NamedTuple):
 def judge(track: RawTrack, fps: float, size: tuple[int, int], limits: Limits) -> Judged:
     """Measure the quality of a track's frames, and decide which frames stay and whether the track does.
 
-    size: (height, width) of the picture. The quality of a frame is the product of how whole it is (height and area
+    size: (height, width) of the picture. The quality of a frame is the product of how complete it is (height and area
     against the frames around), how sure its pixels are, whether it is one piece, and whether it looks like one person;
-    it is 0 where the border of the picture cuts the person, and just before another person comes out of the blob. The score of a track is the mean quality of its kept frames
-    times the square root of their share.
+    it is 0 where the border of the picture cuts the person, and just before another person comes out of the blob. The
+    score of a track is the mean quality of its kept frames times the square root of their share.
     """
     observations = track.observations
     quality = frame_quality(observations, fps, size)
@@ -73,7 +73,7 @@ def frame_quality(observations: list[Observation], fps: float, size: tuple[int, 
     quality *= _ramp(np.abs(np.log(areas / usual_area)), 0.25, 0.8)
     quality *= _ramp(1 - np.array([o.sure for o in observations]), 0.35, 0.8)
     quality *= _ramp(1 - np.array([o.largest for o in observations]), 0.03, 0.25)
-    quality *= _ramp(np.array([o.shape.torso for o in observations]), ONE_TORSO + 0.06, ONE_TORSO + 0.24)
+    quality *= _ramp(np.array([o.shape.torso for o in observations]), ONE_TORSO + 0.04, ONE_TORSO + 0.16)
     quality *= np.where(np.array([o.shape.heads for o in observations]) > 1, 0.45, 1.0)
     return quality * ~_at_border(observations, size)
 
@@ -111,7 +111,7 @@ def _reason(
     observations = track.observations
     height = float(np.median([o.box.height for o in observations]))
     slimness = float(np.median([o.box.width / o.box.height for o in observations]))
-    two = float(np.mean([o.shape.heads > 1 or o.shape.torso > ONE_TORSO + 0.1 for o in observations]))
+    two = float(np.mean([o.shape.heads > 1 or o.shape.torso > ONE_TORSO + 0.06 for o in observations]))
     if track.several:
         return "several people in one"
     if height < limits.least_height:

@@ -1,6 +1,7 @@
 """From a source of masks to the tracks of a video: who is kept, who is left out and why, and what is doubtful."""
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,10 +27,10 @@ _FAINT = 0.5  # of a person's pixels; with fewer sure ones the clothes are like 
 class Track(NamedTuple):
     """One person, followed through a video.
 
-    name: <video>-<number>; first, last: of its frames, counted from 1; frames: those of the silhouettes, since frames of
-    low quality are left out; silhouettes: white on black, at the scale of the video, the box of the person at the bottom
-    and in the middle of each; quality: of the track, 0 to 1; frame_quality: of every silhouette; boxes: left, top, width,
-    height in the picture, in pixels; end: why the track ends.
+    name: <video>-<number>; first, last: of its frames, counted from 1; frames: those of the silhouettes, since frames
+    of low quality are left out; silhouettes: white on black, at the scale of the video, the box of the person at the
+    bottom and in the middle of each; quality: of the track, 0 to 1; frame_quality: of every silhouette; boxes: left,
+    top, width, height in the picture, in pixels; end: why the track ends.
     """
 
     name: str
@@ -86,16 +87,17 @@ class Summary:
 class VideoTracks:
     """The tracks of one video, each yielded when it ends; the summary is complete once all were taken."""
 
-    def __init__(self, name: str, source: MaskSource, limits: Limits, spool: BinaryIO | None = None):
-        """spool: an open file to which every frame's SeenFrame is pickled, for pictures in a second pass."""
+    def __init__(self, name: str, source: MaskSource, limits: Limits):
         self.name, self.source, self.limits = name, source, limits
         self.summary = Summary()
         self.verdicts: dict[int, Verdict] = {}
-        self._spool = spool
-        self._tracks = self._vanished = self._faint = 0
+        self._kept = self._tracks = self._vanished = self._faint = 0
 
-    def tracks(self, tick: Tick) -> Iterator[Track]:
-        """Follow the people through the video; tick is called once a frame that was read."""
+    def tracks(self, tick: Tick, spool: BinaryIO | None = None) -> Iterator[Track]:
+        """Follow the people through the video; tick is called once a frame that was read.
+
+        spool: an open file to which the SeenFrame of every frame is pickled, for pictures in a second pass.
+        """
         info, summary = self.source.info, self.summary
         follower = Follower(info.fps, info.height, info.width, self.source.same_ids)
         for frame in self.source.frames(tick):
@@ -105,9 +107,9 @@ class VideoTracks:
             summary.occupied += bool(people)
             tall = [t for t in people if t.observations[-1].box.height >= self.limits.least_height]
             summary.at_once = max(summary.at_once, sum(max(len(t.members), 1) for t in tall))
-            if self._spool is not None:
+            if spool is not None:
                 records = [(track.uid, bool(track.members), track.observations[-1]) for track in seen]
-                pickle.dump(SeenFrame(frame.matrix, frame.usable, records), self._spool)
+                pickle.dump(SeenFrame(frame.matrix, frame.usable, records), spool)
             yield from self._judge(ended)
         yield from self._judge(follower.finish())
         summary.remarks.problems += self.source.remarks.problems
@@ -132,10 +134,15 @@ class VideoTracks:
                 left_out = LeftOut(raw.number, frames[0] + 1, frames[-1] + 1, len(frames), judged.reason)
                 self.summary.left_out.append(left_out)
             else:
+                self._kept += 1
                 yield _track(f"{self.name}-{raw.number}", judged)
 
     def _remark(self) -> None:
         remarks = self.summary.remarks
+        if not self._kept:
+            kinds = Counter(item.reason.partition(":")[0] for item in self.summary.left_out).most_common(3)
+            words = ", ".join(f"{count} {kind}" for kind, count in kinds) or "nobody is seen"
+            remarks.problems.append(f"no track is kept: {words}")
         for count, words in (
             (self._vanished, "end within the picture: people hidden, or who melt into the background"),
             (self._faint, "are faint: clothes of the background's colours"),
@@ -171,8 +178,8 @@ def tracks_of_video(
     """Yield the people of a video, each as a Track when it ends, in constant memory.
 
     masks: the video shows masks, white or one colour for every person, on black. model: an ONNX file of a segmentation
-    network; person: its class (or label) for a person; pixels: how its input is scaled, a name of network.INPUTS. Raises
-    ValueError where the video cannot be read, or where its camera moves and no model is given.
+    network; person: its class (or label) for a person; pixels: how its input is scaled, a name of network.INPUTS.
+    Raises ValueError where the video cannot be read, or where its camera moves and no model is given.
     """
     path = Path(path)
     video = VideoTracks(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int32, UInt8
@@ -36,6 +36,7 @@ class Remarks:
     notes: list[str] = field(default_factory=list)
 
 
+@runtime_checkable
 class MaskSource(Protocol):
     """Masks of a video, in order.
 
@@ -47,6 +48,10 @@ class MaskSource(Protocol):
     remarks: Remarks
     passes: int
     same_ids: bool
+
+    def pictures(self) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+        """Yield every frame alone."""
+        ...
 
     def frames(self, tick: Tick) -> Iterator[MaskedFrame]:
         """Yield every frame with its mask; call tick once a frame that was read, `passes` times a frame."""

@@ -41,10 +41,10 @@ class Steadier:
     def motion(self, frame: UInt8[np.ndarray, "h w 3"]) -> Motion:
         """Measure the motion of a frame; none where the reference has no points to follow."""
         still = np.array([[1.0, 0, 0], [0, 1, 0]])
-        small = self._small(frame)
+        small = self._relit(self._small(frame))
         if self._points is None or self._stands(small):
             return Motion(still, 0.0)
-        found, status, _ = cv2.calcOpticalFlowPyrLK(self._reference, small, self._points, None)
+        found, status, _ = cv2.calcOpticalFlowPyrLK(self._reference, small, self._points, self._points.copy())
         followed = status[:, 0] > 0
         if np.count_nonzero(followed) < 8:
             return Motion(None, np.inf)
@@ -61,6 +61,11 @@ class Steadier:
         difference = cv2.absdiff(small, self._reference)
         shares = [float(np.mean(difference[edges] < 0.4 * steepness + 6)) for edges, steepness in self._edges]
         return bool(shares) and min(shares) >= _AGREE
+
+    def _relit(self, small: np.ndarray) -> np.ndarray:
+        """Take back a change of the light as a whole."""
+        factor = float(np.median(self._reference)) / max(float(np.median(small)), 1.0)
+        return small if abs(factor - 1) < 0.02 else cv2.convertScaleAbs(small, alpha=factor)
 
     def _small(self, frame: np.ndarray) -> np.ndarray:
         gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
