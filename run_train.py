@@ -5,12 +5,17 @@ python run_train.py --mode=eval --workdir=<dir> [--step=N] [--config.<field>=<va
 
 Started again on the same workdir, training goes on where it stopped. All devices of the machine are used. On a TPU pod,
 or under Slurm or Open MPI, start the same command on every host with --distributed; elsewhere also with --coordinator,
---num_processes and --process_id.
+--num_processes and --process_id. docs/training.md says more, also of what to do after each kind of stop.
+
+Exit status: 0 when all is done, 1 after an error, and 128 + its number after a signal: 143 after SIGTERM, 130 after
+Ctrl-C, 138 after SIGUSR1; the same command goes on.
 """
 
+import os
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -30,12 +35,22 @@ _DISTRIBUTED = flags.DEFINE_bool("distributed", False, "This is one of several p
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "With --distributed: <host>:<port> of the first process.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --distributed: the number of processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --distributed: the number of this process, from 0.")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache", None, "Folder of compiled programs; by default in the user's cache folder; none if empty."
+)
+_DEBUG_NANS = flags.DEFINE_bool("debug_nans", False, "Stop at the first operation that gives NaN; slow.")
 _DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 
 
 def main(_: list[str]) -> int:
     """Run what the flags ask for and return the exit status."""
-    return run_command(_run, _DEBUG.value)
+    status = run_command(_run, _DEBUG.value)
+    if _DISTRIBUTED.value and status:
+        # Where another process is lost, jax would wait for it at the end, and abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _run() -> int:
@@ -45,6 +60,8 @@ def _run() -> int:
         raise ValueError("--step goes with --mode=eval; training goes on from the latest checkpoint")
     config, workdir = _CONFIG.value, str(_WORKDIR.value)
     keep_freed_memory()
+    _keep_compiled()
+    jax.config.update("jax_debug_nans", _DEBUG_NANS.value)
     if _DISTRIBUTED.value:
         join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     else:
@@ -57,14 +74,28 @@ def _run() -> int:
     return 0
 
 
+def _keep_compiled() -> None:
+    """Keep compiled programs for the next start, unless the environment says where."""
+    folder = _CACHE.value
+    if folder is None:
+        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(
+            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "gil_jax", "compiled"
+        )
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+
+
 def _prepare_data(config: ConfigDict) -> None:
     """Make the walkers of a config with `synthetic` and build their records, once."""
-    if "synthetic" in config and "://" not in config.data.dir:
-        from data_prep.prepare import prepare_synthetic
+    if "synthetic" not in config or "://" in config.data.dir:
+        return
+    from data_prep.prepare import prepare_synthetic
 
-        config.data.dir = first_process_first(
-            lambda: prepare_synthetic(config.synthetic.to_dict(), config.data.dir, config.data.height)
-        )
+    home = Path(config.data.dir)
+    if home.parent.name == "synthetic_walkers":  # the config of a workdir names the walkers themselves
+        home = home.parent.parent
+    config.data.dir = first_process_first(
+        lambda: prepare_synthetic(config.synthetic.to_dict(), str(home), config.data.height)
+    )
 
 
 def _arguments(arguments: list[str]) -> list[str]:
@@ -91,4 +122,4 @@ if __name__ == "__main__":
         print("\n".join(f"  --{line}" for line in fields if "ConfigDict()" not in line))
         sys.exit(0)
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main, argv=_arguments(sys.argv))
+    sys.exit(run_command(lambda: app.run(main, argv=_arguments(sys.argv)), debug="--debug" in sys.argv))

@@ -9,7 +9,8 @@ def base_config() -> ConfigDict:
     config.seed = 0  # of initialisation, batches and dropout
     config.init_from = ""  # a workdir whose latest network the first step starts from
     # A key of gil_jax.models.MODELS, and its constructor's fields. num_classes=-1: the people of the split.
-    config.model = ConfigDict({"name": ""})
+    # convolution="xla": without the CPU's special ways (gil_jax/ops/convolution.py), to debug.
+    config.model = ConfigDict({"name": "", "convolution": "auto"})
     config.loss = ConfigDict()  # term -> fields, see configs/loss_recipes.py
     # Published rank-1 in percent: data set -> split -> probe set -> excluding identical views. "row" holds the network,
     # loss and augmentation that the numbers belong to; with any other they are not shown.
@@ -24,7 +25,7 @@ def base_config() -> ConfigDict:
     config.data.split = "lt"  # a published split, "first-N", or a JSON file {"train": [...], "test": [...]}
     config.data.subjects_per_batch = 8
     config.data.sequences_per_subject = 16
-    config.data.frames = 30  # of a sequence, in training; evaluation sees all
+    config.data.frames = 30  # of a training sequence, or a pair (least, most) to draw from; evaluation sees all
     config.data.order = "unordered"  # or "ordered": a window of frames + skip consecutive ones, `frames` of them
     config.data.skip = 0
     # Augmentation of training sequences: "order", the names that are applied, one after the other, and their fields:
@@ -37,6 +38,7 @@ def base_config() -> ConfigDict:
     config.optim.learning_rate = 0.1
     config.optim.momentum = 0.9
     config.optim.weight_decay = 5e-4
+    config.optim.accumulate = 1  # pieces that a batch is computed in, one after the other; a loss sees one piece
     config.optim.clip_norm = 0.0  # gradients are scaled down to this global norm; 0: not
     config.optim.frozen = ()  # parameters that are not trained, by the beginning of their name: ("backbone.conv1",)
     config.optim.average_decay = 0.0  # of a moving average of the parameters, which is evaluated then; 0: none
@@ -50,7 +52,6 @@ def base_config() -> ConfigDict:
 
     config.train = ConfigDict()
     config.train.steps = 0
-    config.train.accumulate = 1  # pieces that a batch is computed in, one after the other; a loss sees one piece
     config.train.log_every = 100  # 0: only the last step; so for the next three
     config.train.checkpoint_every = 1000
     config.train.keep_checkpoints = 2  # the latest ones; the best evaluated one stays too
@@ -64,8 +65,9 @@ def base_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.metric = "euclidean"  # or "cosine"
     config.eval.rerank = ()  # k-reciprocal re-ranking: (k1, k2, lambda), e.g. (6, 6, 0.3)
-    config.eval.length_buckets = 4  # sequences are padded to this number of lengths, each compiled once
-    config.eval.frames_per_batch = 2048  # padded frames a batch: memory, not results, depends on it
+    config.eval.length_buckets = 4  # lengths that sequences are padded to at most; each is compiled once
+    config.eval.frames_per_batch = 2048  # padded frames of a batch: a question of memory, not of results
+    config.eval.frames_limit = 0  # frames of a sequence that are embedded, the first ones (OpenGait: 720); 0: all
 
     config.sharding = ConfigDict()
     config.sharding.model_devices = 1  # devices that share one classifier's identities

@@ -16,9 +16,16 @@ def get_config(workdir: str) -> ConfigDict:
     path = Path(workdir).expanduser() / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file, so no workdir of a run; give --config=configs/<row>.py")
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        name = saved["model"]["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): give --config=configs/<row>.py") from error
     config = base_config()
+    if "data" not in saved:
+        raise ValueError(f"{workdir} holds a converted {name}, which names no data: give --config=configs/<row>.py")
     with config.unlocked():
-        config.update(_tuples(json.loads(path.read_text(encoding="utf-8"))))
+        config.update(_tuples(saved))
     return config
 
 

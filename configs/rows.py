@@ -17,6 +17,20 @@ AUGMENTATION = {
 }
 
 
+# The augmentations of OpenGait's rows of GaitBase and DeepGaitV2, which draw apart for every sequence.
+GEOMETRIC = {
+    "order": ("perspective", "flip", "rotate"),
+    "perspective": {"probability": 0.2},
+    "flip": {"probability": 0.2},
+    "rotate": {"probability": 0.2, "degrees": 10.0},
+}
+TURN_AND_ERASE = {
+    "order": ("rotate", "erase"),
+    "rotate": {"probability": 0.3, "degrees": 10.0},
+    "erase": {"probability": 0.3, "area": (0.05, 0.2), "ratio": (0.3, 1 / 0.3)},
+}
+
+
 class Choice(NamedTuple):
     """Argument of a config. split: "" for the row's own; augmented: with the paper's augmentation."""
 
@@ -60,6 +74,55 @@ def oumvlp(choice: Choice, ce_scale: float = 16.0) -> ConfigDict:
     config.data.update({"name": "oumvlp", "protocol": "oumvlp", "split": "official", "subjects_per_batch": 32})
     config.train.update({"checkpoint_every": 5000})
     return config
+
+
+def in_the_wild(choice: Choice, name: str, split: str = "official", protocol: str = "") -> ConfigDict:
+    """Build a data set with one partition, which OpenGait keeps in a JSON file where `split` names one.
+
+    protocol: by default of the data set's name.
+    """
+    if choice.split:
+        raise ValueError(f"config argument {choice.split!r}: a split of CASIA-B; this data set has one split")
+    config = _row(choice, ce_scale=16.0)
+    config.data.update({"name": name, "protocol": protocol or name, "split": split})
+    return config
+
+
+def residual(config: ConfigDict, choice: Choice, augment: dict, decay_steps: tuple[int, ...], steps: int) -> None:
+    """Set what OpenGait's rows of GaitBase and DeepGaitV2 share: cross entropy smoothed by 0.1, SGD, steps.
+
+    augment: the row's own augmentation, in place of the paper's; empty: the row has none.
+    """
+    if choice.recipe == "triplet_ce":
+        config.loss.cross_entropy.smoothing = 0.1
+    if choice.augmented and augment:
+        config.data.augment = ConfigDict(augment)
+    config.optim.decay_steps = decay_steps
+    config.train.steps = steps
+
+
+def gaitbase(classes: int = FROM_SPLIT) -> dict:
+    """GaitBase as published; classes: where the split is a file, the people that it trains."""
+    return {
+        "name": "gaitbase",
+        "channels": (64, 128, 256, 512),
+        "blocks": (1, 1, 1, 1),
+        "features": 256,
+        "bins": (16,),
+        "use_neck": False,
+        "height": 64,
+        "num_classes": classes,
+    }
+
+
+def deepgaitv2(blocks: tuple[int, ...], classes: int = FROM_SPLIT) -> dict:
+    """DeepGaitV2 p3d as published; classes: where the split is a file, the people that it trains."""
+    return gaitbase(classes) | {"name": "deepgaitv2", "mode": "p3d", "blocks": blocks}
+
+
+def ordered(config: ConfigDict, frames: int = 30) -> None:
+    """Draw ordered frames from a window that is four frames longer, as every row of DeepGaitV2 does."""
+    config.data.update({"frames": frames, "order": "ordered", "skip": 4})
 
 
 def adam(config: ConfigDict) -> None:

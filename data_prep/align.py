@@ -7,22 +7,25 @@ ALIGNMENT = "1"  # changes with every change of a pixel; part of a built data se
 LEAST_SUM = 10_000  # a frame whose pixels add up to no more holds no person
 
 
-def align_silhouette(frame: np.ndarray, height: int) -> np.ndarray | None:
+def align_silhouette(frame: np.ndarray, height: int, area: bool = False) -> np.ndarray | None:
     """Scale and centre a raw frame: uint8 [h, w], white body on black -> uint8 [height, height], or None.
 
     None where nobody is seen: the pixels add up to 10,000 or less. The rows that are not empty fill the height,
     bicubic, the aspect kept; the middle is the column where the running sum of the columns passes half of the total.
-    The pixels are those of the GaitSet preparation (Chao et al., AAAI 2019). Raises ValueError for another array.
+    The pixels are those of the GaitSet preparation (Chao et al., AAAI 2019). area: scale by area and take any frame
+    that is not empty, as CCPG's preparation does (Li et al., CVPR 2023). Raises ValueError for another array.
     """
     if frame.ndim != 2 or frame.dtype != np.uint8:
         raise ValueError(f"a frame is uint8 [h, w], not {frame.dtype} {list(frame.shape)}")
-    if frame.size == 0 or cv2.sumElems(frame)[0] <= LEAST_SUM:
+    if frame.size == 0 or cv2.sumElems(frame)[0] <= (0 if area else LEAST_SUM):
         return None
     _, top, _, rows = cv2.boundingRect(frame)
     width = int(height * (frame.shape[1] / rows))
     if width == 0:
         return None
-    body = cv2.resize(frame[top : top + rows], (width, height), interpolation=cv2.INTER_CUBIC)
+    body = cv2.resize(
+        frame[top : top + rows], (width, height), interpolation=cv2.INTER_AREA if area else cv2.INTER_CUBIC
+    )
     columns = cv2.reduce(body, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0].cumsum()
     if columns[-1] == 0:
         return None

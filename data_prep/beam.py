@@ -2,7 +2,7 @@
 
     python -m data_prep.beam oumvlp --raw=<dir> --data_dir=<dir> [--on_error=skip] -- --runner=DirectRunner [...]
 
-What stands behind `--` goes to Beam. Raw data and data_dir must lie where every worker sees them under the same name
+Arguments after `--` go to Beam. Raw data and data_dir must lie where every worker sees them under the same name
 (NFS, Lustre, a mounted Filestore or bucket). Beam is an extra with an environment of its own, see docs/data.md.
 """
 
@@ -10,25 +10,28 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import apache_beam as beam
 import cv2
 from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from data_prep.archives import Archives
-from data_prep.build import DATASETS, BuildError, Job, build_dataset, read_passwords
-from data_prep.frames import HEIGHTS
+from data_prep.build import RunShards, add_build_options, run_build
+from data_prep.jobs import Job
+from data_prep.options import ReadingOptions
 
 
 class _Run(beam.DoFn):
     """function(archives, job), with archives that stay open in the worker."""
 
-    def __init__(self, function: Callable, passwords: tuple[bytes, ...]):
-        self._function, self._passwords = function, passwords
+    def __init__(self, function: Callable, reading: ReadingOptions):
+        self._function, self._reading, self._passwords = function, reading, reading.passwords()
 
     def setup(self) -> None:
         cv2.setNumThreads(1)
-        self._archives = Archives(self._passwords)
+        reading = self._reading
+        self._archives = Archives(self._passwords, zip_encoding=reading.zip_encoding, limits=reading.limits)
 
     def process(self, job: Job) -> None:
         self._function(self._archives, job)
@@ -37,36 +40,27 @@ class _Run(beam.DoFn):
         self._archives.close()
 
 
-def run_on_beam(options: list[str], passwords: tuple[bytes, ...], function: Callable, jobs: list[Job]) -> Iterator:
-    """Run function(archives, job) for every job in one pipeline; then name the shards, which are on the disk."""
-    pipeline_options = PipelineOptions(options)
-    pipeline_options.view_as(SetupOptions).save_main_session = False
-    with beam.Pipeline(options=pipeline_options) as pipeline:
-        _ = pipeline | beam.Create(jobs) | beam.Reshuffle() | beam.ParDo(_Run(function, passwords))
-    yield from (job.path for job in jobs)
+def run_on_beam(options: list[str], reading: ReadingOptions) -> RunShards:
+    """Make a function that runs function(archives, job) for every job in one pipeline, and then yields the shards."""
+
+    def run(function: Callable, jobs: list[Job]) -> Iterator[Path]:
+        pipeline_options = PipelineOptions(options)
+        pipeline_options.view_as(SetupOptions).save_main_session = False
+        with beam.Pipeline(options=pipeline_options) as pipeline:
+            _ = pipeline | beam.Create(jobs) | beam.Reshuffle() | beam.ParDo(_Run(function, reading))
+        yield from (job.path for job in jobs)
+
+    return run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; returns its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=sorted(DATASETS))
-    parser.add_argument("--raw", required=True)
-    parser.add_argument("--data_dir", required=True)
-    parser.add_argument("--name", default="")
-    parser.add_argument("--height", type=int, default=64, choices=HEIGHTS)
-    parser.add_argument("--on_error", default="stop", choices=("stop", "skip"))
-    parser.add_argument("--password_file", default="")
-    parser.add_argument("--overwrite", action="store_true")
-    options = vars(parser.parse_args(arguments[:cut]))
-    try:
-        run_shards = partial(run_on_beam, arguments[cut + 1 :], read_passwords(options["password_file"]))
-        print(build_dataset(**options, run_shards=run_shards))
-    except (BuildError, ValueError) as error:
-        print(f"STOPPED: {error}", file=sys.stderr)
-        return 1
-    return 0
+    add_build_options(parser)
+    options = vars(parser.parse_args(arguments[:end]))
+    return run_build(options, partial(run_on_beam, arguments[end + 1 :]))
 
 
 if __name__ == "__main__":

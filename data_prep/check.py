@@ -21,13 +21,22 @@ import numpy as np
 from tqdm import tqdm
 
 from data_prep.archives import Archives
-from data_prep.build import DATASETS, read_passwords
-from data_prep.frames import HEIGHTS, read_aligned
+from data_prep.datasets import DATASETS
+from data_prep.faults import group_faults
+from data_prep.frames import read_aligned
+from data_prep.options import (
+    ReadingOptions,
+    add_common_options,
+    add_reading_options,
+    take_reading_options,
+    use_lenient_output,
+)
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
 from gil_jax.data.check import SHORT, check_published, check_table, sequence_names
-from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split, some
+from gil_jax.data.names import shorten
+from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
 
 _BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)
@@ -45,6 +54,8 @@ class Look:
     conditions: dict[str, int] = field(default_factory=dict)
     views: dict[str, int] = field(default_factory=dict)
     lengths: dict[int, int] = field(default_factory=dict)
+    layout: str = ""
+    examples: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -52,31 +63,36 @@ class Look:
     warnings: list[str] = field(default_factory=list)
 
 
-def check_raw(raw: str, height: int, workers: Workers, quick: bool) -> tuple[Look, SequenceTable]:
+def check_raw(
+    raw: str, dataset: str, height: int, workers: Workers, reading: ReadingOptions, quick: bool
+) -> tuple[Look, SequenceTable]:
     """Look at raw data: list them, and unless `quick` read and align every frame."""
-    listing = list_raw(raw, workers.run)
+    listing = list_raw(raw, workers.run, rules=reading.rules(dataset), limits=reading.limits)
     sequences = listing.sequences
-    faults = [str(fault) for fault in listing.faults]
+    faults = [str(fault) for fault in group_faults(listing.faults)]
+    alignment = DATASETS[dataset].alignment
     lengths = np.array([len(sequence.files) for sequence in sequences], np.int64)
     if not quick:
         chunks = [(i, sequences[i : i + _CHUNK]) for i in range(0, len(sequences), _CHUNK)]
         with tqdm(total=len(sequences), unit="seq", desc="raw") as bar:
-            for start, found, more in workers.run(partial(_read_chunk, height), chunks):
+            for start, found, more in workers.run(partial(_read_chunk, height, alignment), chunks):
                 lengths[start : start + len(found)] = found
                 faults += more
                 bar.update(len(found))
     labels = np.array([sequence.labels for sequence in sequences], str).reshape(-1, 3)
     table = SequenceTable(*labels.T, lengths)
     look = _look(str(raw), table)
+    look.layout, look.examples = listing.layout, listing.examples
+    look.warnings += listing.notes
     look.unreadable = sorted(faults)
     return look, table
 
 
 def _read_chunk(
-    height: int, archives: Archives, job: tuple[int, list[RawSequence]]
+    height: int, alignment: str, archives: Archives, job: tuple[int, list[RawSequence]]
 ) -> tuple[int, list[int], list[str]]:
     start, sequences = job
-    aligned = [read_aligned(sequence, archives, height) for sequence in sequences]
+    aligned = [read_aligned(sequence, archives, height, alignment) for sequence in sequences]
     return start, [len(one.frames) for one in aligned], [str(fault) for one in aligned for fault in one.faults]
 
 
@@ -90,7 +106,7 @@ def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, Silhou
         ("sequences without a person", metadata["empty"]),
     ):
         if places := list(places):
-            look.warnings.append(f"{len(places):,} {what} were left out when this was built: {some(places)}")
+            look.warnings.append(f"{len(places):,} {what} were left out when this was built: {shorten(places)}")
     if not quick:
         chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
         digests = {}
@@ -149,7 +165,7 @@ def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
             {n for n in raw_lengths.keys() & built_lengths.keys() if raw_lengths[n] != built_lengths[n]},
         ),
     ]
-    return [f"{len(names):,} {what}: {some(sorted(names))}" for what, names in differences if names]
+    return [f"{len(names):,} {what}: {shorten(sorted(names))}" for what, names in differences if names]
 
 
 def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: int = 12) -> None:
@@ -171,7 +187,7 @@ def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: 
 def _judge(look: Look, table: SequenceTable, dataset: str, protocol_name: str, split_name: str) -> None:
     """Add to a look what is wrong and what one should know."""
     if look.unreadable:
-        look.problems.append(f"{len(look.unreadable):,} unreadable: {some(look.unreadable)}")
+        look.problems.append(f"{len(look.unreadable):,} unreadable: {shorten(look.unreadable)}")
     if dataset in PROTOCOLS:
         findings = check_published(table, PROTOCOLS[dataset])
         look.problems += findings.problems
@@ -190,12 +206,13 @@ def _judge(look: Look, table: SequenceTable, dataset: str, protocol_name: str, s
 
 def format_look(look: Look) -> str:
     """A look as a table for people."""
-    lines = [f"{look.place}", f"  {look.sequences:,} sequences, {look.frames:,} frames"]
+    lines = [f"{look.place}", f"  {look.sequences:,} sequences, {look.frames:,} frames {look.layout}".rstrip()]
+    lines += [f"    {example}" for example in look.examples]
     for what, counts in (("subjects", look.subjects), ("conditions", look.conditions), ("views", look.views)):
         if counts:
             each = sorted(set(counts.values()))
             spread = f"{each[0]:,} to {each[-1]:,}" if len(each) > 1 else f"{each[0]:,}"
-            lines.append(f"  {len(counts):,} {what}, {spread} sequences each: {some(counts, 14)}")
+            lines.append(f"  {len(counts):,} {what}, {spread} sequences each: {shorten(counts, 14)}")
             if what != "subjects" and len(each) > 1:
                 lines += [f"    {name:>12} {count:>8,}" for name, count in counts.items()]
     most = max(look.lengths.values(), default=0)
@@ -210,12 +227,13 @@ def format_look(look: Look) -> str:
     return "\n".join(lines)
 
 
-def run_checks(options: argparse.Namespace) -> Iterator[tuple[str, Look]]:
+def run_checks(options: argparse.Namespace, reading: ReadingOptions) -> Iterator[tuple[str, Look]]:
     """("raw" or "built", look), as the options ask for; the last look holds the differences of the two."""
     raw_table = None
-    with Workers(options.processes, read_passwords(options.password_file)) as workers:
+    encoding, limits = reading.zip_encoding, reading.limits
+    with Workers(options.processes, reading.passwords(), zip_encoding=encoding, limits=limits) as workers:
         if options.raw:
-            look, raw_table = check_raw(options.raw, options.height, workers, options.quick)
+            look, raw_table = check_raw(options.raw, options.dataset, options.height, workers, reading, options.quick)
             _judge(look, raw_table, options.dataset, options.protocol, options.split)
             yield "raw", look
         if options.data_dir or not options.raw:
@@ -231,27 +249,27 @@ def run_checks(options: argparse.Namespace) -> Iterator[tuple[str, Look]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=sorted(DATASETS), help="casia_b, oumvlp: compared with what is published")
+    add_common_options(parser)
     parser.add_argument("--raw", default="", help="a folder or an archive")
-    parser.add_argument("--data_dir", default="", help="where data sets are built; without --raw as in data_prep.build")
-    parser.add_argument("--name", default="", help="of the data set, if not that of its dataset")
-    parser.add_argument("--height", type=int, default=64, choices=HEIGHTS)
     parser.add_argument("--protocol", default="", help="gallery and probes: a name, or a JSON file")
     parser.add_argument("--split", default="", help="a published split, first-N, or a JSON file, to check as well")
     parser.add_argument("--sheet", default="", help="write a contact sheet of the built data set to this picture")
     parser.add_argument("--quick", action="store_true", help="names and lengths only, no frame is read")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--processes", type=int, help="one a core by default")
-    parser.add_argument("--password_file", default="", help="as in data_prep.build")
+    add_reading_options(parser)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status: 0, 1 where something is wrong, 2 where nothing could be checked."""
     options = _parser().parse_args(arguments)
+    use_lenient_output()
     try:
-        looks = dict(run_checks(options))
+        looks = dict(run_checks(options, take_reading_options(vars(options))))
     except (ValueError, OSError) as error:
+        if options.debug:
+            raise
         print(f"STOPPED: {error}", file=sys.stderr)
         return 2
     wrong = sum(len(look.problems) for look in looks.values())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.align import ALIGNMENT
-from data_prep.archives import Fault
+from data_prep.faults import Fault
 from data_prep.raw import RawListing
 from data_prep.records import fingerprint_of
 from gil_jax.data.check import SHORT

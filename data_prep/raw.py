@@ -1,8 +1,8 @@
-"""Raw data sets as they lie on the disk: which sequences there are, whose they are, and where their frames lie.
+"""Raw data sets as they lie on the disk: which sequences there are, their labels, and where their frames lie.
 
-Three ways to lie are understood, in folders, in archives, and in archives inside archives or folders:
+Folders, archives, archives in folders and archives in archives are read by the same rules, see data_prep.layout:
 
-    <subject>/<condition>/<view>/<frame>.png          CASIA-B and most others; levels too many or too few are found
+    <subject>/<condition>/<view>/<frame>.png          CASIA-B and most others
     Silhouette_<view>-<condition>/<subject>/<frame>   OU-MVLP
     <subject>/<condition>/<view>[/<any>].pkl          a sequence in one file: pickle, npy or npz
 
@@ -10,33 +10,27 @@ A listing holds names and positions only; frames are read when a sequence is ask
 """
 
 import os
-import re
-import struct
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.archives import (
-    DAMAGE,
-    FOREIGN_SUFFIXES,
-    SUFFIXES,
-    Archives,
-    Chain,
-    Fault,
-    PasswordError,
-    Step,
-    is_our_side,
-    place_of,
-)
-from data_prep.layout import BY_ARCHIVE, PICTURES, SEQUENCE_FILES, Unit, label_units, without_suffix
+from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
+from data_prep.archives import Archives, Chain, open_regular
+from data_prep.faults import DAMAGE, Fault, describe_error, is_machine_error, printable
+from data_prep.file_kinds import ARCHIVES, PICTURES, SEQUENCE_FILES
+from data_prep.guess_layout import BY_ARCHIVE
+from data_prep.layout import HANDLE, Labelled, LayoutRules, Unit, label_units
+from data_prep.pattern import Labels
+from data_prep.walk import Found, Unread, list_archive, walk_folders
+from data_prep.zip_archive import PasswordError
 
-_LITTER = re.compile(r"\..*|__MACOSX|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-_CASIA_FRAME = re.compile(r"(.+?)-(.+)-([^-]+)-\d+")  # 001-nm-01-090-001
-_DIGITS = re.compile(r"(\d+)")
-_HANDLE = struct.Struct("<qq")
+_EXPECTED = (
+    f"Expected <subject>/<condition>/<view>/ with pictures {PICTURES} or sequence files {SEQUENCE_FILES}, or archives "
+    f"{ARCHIVES} of such folders"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +39,7 @@ class RawSequence:
 
     subject, condition, view: its labels; place: where it lies, for a reader. chain: the archive that holds it, ()
     for a folder; folder: the folder on the disk, if there is no archive. names: its files in natural order, joined by
-    "/" (six million strings would not fit); handles: packed, what the archive wants to read them.
+    "/" (six million strings would not fit); handles: packed, how the archive finds them.
     """
 
     subject: str
@@ -63,54 +57,69 @@ class RawSequence:
         return self.names.split("/") if self.names else []
 
     @property
-    def labels(self) -> tuple[str, str, str]:
-        """(subject, condition, view)"""
+    def labels(self) -> Labels:
+        """Subject, condition and view."""
         return self.subject, self.condition, self.view
 
 
 class RawListing(NamedTuple):
-    """What there is: sequences in the order of the records, faults found on the way, the layout in words."""
+    """Sequences in the order of the records, faults, the layout in words, and what a reader should see before a build.
+
+    examples: paths of a few sequences with their labels; notes: what is not read, and what was chosen.
+    """
 
     sequences: list[RawSequence]
     faults: list[Fault]
     layout: str
+    examples: list[str]
+    notes: list[str]
+
+    def describe(self) -> str:
+        """The layout, the examples and the notes in lines."""
+        lines = [f"Layout {self.layout}: {len(self.sequences):,} sequences, for example"]
+        return "\n".join([*lines, *(f"  {line}" for line in self.examples), *(f"  NOTE  {n}" for n in self.notes)])
 
 
-class _Found(NamedTuple):
-    """What one archive holds, or the folders on the disk."""
-
-    units: list[Unit]
-    archives: list[tuple[tuple[str, ...], Chain]]  # path below the raw data, and how to open it
-    faults: list[Fault]
-
-
-def list_raw(raw: str | os.PathLike, run_all: Callable, skip: str | os.PathLike = "") -> RawListing:
+def list_raw(
+    raw: str | os.PathLike[str],
+    run_all: Callable,
+    skip: str | os.PathLike[str] = "",
+    rules: LayoutRules | None = None,
+    limits: ArchiveLimits = DEFAULT_LIMITS,
+) -> RawListing:
     """List the sequences of a folder or an archive.
 
     run_all(function, jobs) -> results of function(archives, job) in any order, see data_prep.workers; skip: a folder
-    that is not looked into, where a data set is built below its raw data.
-    Raises ValueError if there is no such file or no sequence at all, PasswordError for an encrypted archive.
+    that is not looked into, where a data set is built below its raw data; rules: from --layout, --files or a known
+    data set. Raises ValueError if there is no such file or no sequence at all, LayoutError where the layout is not
+    clear, PasswordError for an encrypted archive, LimitError for too many archives.
     """
     raw = Path(raw).expanduser().absolute()
+    rules = rules or LayoutRules()
     if not raw.exists():
         raise ValueError(f"--raw={raw}: there is no such file or folder")
-    found = _walk(raw, skip) if raw.is_dir() else _Found([], [((), (str(raw),))], [])
-    units, faults, chains = found.units, found.faults, found.archives
+    found = walk_folders(raw, skip, rules.litter) if raw.is_dir() else Found(archives=[((), (str(raw),))])
+    chains, count = found.archives, 0
     while chains:
+        count += len(chains)
+        limits.check_number(count)
         inner = []
-        for found in run_all(_list_archive, chains):
-            units += found.units
-            faults += found.faults
-            inner += found.archives
+        for part in run_all(partial(list_archive, rules.litter), chains):
+            found.units += part.units
+            found.faults += part.faults
+            found.notes += part.notes
+            found.unread += part.unread
+            inner += part.archives
         chains = inner
-    sequences, more_faults, layout = _name_sequences(units, raw)
-    faults = sorted(set(faults + more_faults))
+    labelled = label_units(found.units, raw, rules)
+    sequences, twins = _name_sequences(labelled)
+    depths = [len(unit.levels) for _, unit in labelled.sequences]
+    more_faults, more_notes = _report_unread(found.unread, min(depths, default=0))
+    faults = sorted({*found.faults, *labelled.faults, *twins, *more_faults})
+    notes = [printable(note) for note in (*labelled.notes, *sorted(set(found.notes)), *more_notes)]
     if not sequences and not faults:
-        raise ValueError(
-            f"--raw={raw}: no sequence found. Expected <subject>/<condition>/<view>/ with pictures {PICTURES} or "
-            f"sequence files {SEQUENCE_FILES}, or archives {SUFFIXES} of such folders"
-        )
-    return RawListing(sequences, faults, layout)
+        raise ValueError("\n".join([f"--raw={raw}: no sequence found. {_EXPECTED}", *notes]))
+    return RawListing(sequences, faults, labelled.layout, labelled.examples, notes)
 
 
 def read_files(sequence: RawSequence, archives: Archives) -> Iterator[tuple[str, bytes | Fault]]:
@@ -119,178 +128,62 @@ def read_files(sequence: RawSequence, archives: Archives) -> Iterator[tuple[str,
         place = f"{sequence.place}/{name}"
         try:
             if sequence.chain:
-                yield (
-                    place,
-                    archives.get(sequence.chain).read(_HANDLE.unpack_from(sequence.handles, index * _HANDLE.size)),
-                )
+                yield place, archives.read(sequence.chain, HANDLE.unpack_from(sequence.handles, index * HANDLE.size))
             else:
-                with open(os.path.join(sequence.folder, name), "rb") as file:
+                with open_regular(os.path.join(sequence.folder, name)) as file:
+                    archives.limits.check_file(os.fstat(file.fileno()).st_size)
                     yield place, file.read()
-        except DAMAGE as error:
-            if is_our_side(error) or isinstance(error, PasswordError):
+        except (*DAMAGE, MemoryError) as error:
+            if is_machine_error(error) or isinstance(error, PasswordError):
                 raise
-            yield place, Fault(place, f"can't be read ({why(error)})")
+            reason = "too large for the memory" if isinstance(error, MemoryError) else describe_error(error)
+            yield place, Fault(place, f"can't be read ({reason})")
 
 
-def natural_order(names: Iterable[str]) -> list[str]:
-    """Names in the order a person counts: frame 2 before frame 10."""
-    return sorted(names, key=lambda name: ([int(p) if i % 2 else p for i, p in enumerate(_DIGITS.split(name))], name))
+def _name_sequences(labelled: Labelled) -> tuple[list[RawSequence], list[Fault]]:
+    """The sequences in the order of the records, and faults for names that are there twice.
 
-
-def why(error: BaseException) -> str:
-    """An exception in a few words."""
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
-
-
-# --- what lies where ------------------------------------------------------------------------------------------------
-
-
-def _walk(root: Path, skip: str | os.PathLike) -> _Found:
-    """The folders below `root` and the archives in them. Links to folders are followed, each folder once."""
-    found = _Found([], [], [])
-    seen = {os.path.realpath(skip)} if skip else set()
-
-    def complain(error: OSError) -> None:
-        found.faults.append(Fault(str(error.filename), f"can't be read ({why(error)})"))
-
-    for folder, below, names in os.walk(root, onerror=complain, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:
-            below.clear()
-            continue
-        seen.add(real)
-        below[:] = sorted(name for name in below if not _LITTER.fullmatch(name))
-        names = sorted(name for name in names if not _LITTER.fullmatch(name))
-        path = Path(folder).relative_to(root).parts
-        packed = [name for name in names if name.lower().endswith(SUFFIXES)]
-        found.archives.extend(((*path, name), (os.path.join(folder, name),)) for name in packed)
-        foreign = [name for name in names if name.lower().endswith(FOREIGN_SUFFIXES)]
-        found.faults.extend(Fault(os.path.join(folder, name), _UNPACK) for name in foreign)
-        files = dict.fromkeys(set(names) - set(packed) - set(foreign))
-        if files or not (below or names):
-            _add_folder(found, path, folder, (), files)
-    return found
-
-
-_UNPACK = "an archive that can't be read here: unpack it"
-
-
-def _list_archive(archives: Archives, job: tuple[tuple[str, ...], Chain]) -> _Found:
-    """The folders of one archive, and the archives in it."""
-    path, chain = job
-    found = _Found([], [], [])
-    folders: dict[tuple[str, ...], dict] = {}
-    full = set()  # folders with something in them
-    last, count = None, 0
-    try:
-        for count, member in enumerate(archives.get(chain).members(), 1):  # noqa: B007, counted for later
-            parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-            place = f"{place_of(chain)}/{member.name}"
-            if ".." in parts or member.name.startswith("/") or re.match(r"[A-Za-z]:", member.name):
-                found.faults.append(Fault(place, "points outside the archive: refused"))
-            elif not parts or any(_LITTER.fullmatch(part) for part in parts):
-                continue
-            elif member.is_folder:
-                folders.setdefault(parts, {})
-                full.add(parts[:-1])
-            else:
-                full.update((parts[:-1], parts[:-2]))
-                if member.problem:
-                    found.faults.append(Fault(place, member.problem))
-                elif parts[-1].lower().endswith(SUFFIXES):
-                    found.archives.append(((*path, *parts), (*chain, Step(member.name, member.handle))))
-                elif parts[-1].lower().endswith(FOREIGN_SUFFIXES):
-                    found.faults.append(Fault(place, _UNPACK))
-                else:
-                    last = parts[:-1]
-                    folders.setdefault(last, {})[parts[-1]] = member.handle
-    except PasswordError:
-        raise
-    except DAMAGE as error:
-        if is_our_side(error):
-            raise
-        lost = f"; {'/'.join(last)} may have lost frames and is left out" if folders.pop(last, None) else ""
-        found.faults.append(Fault(place_of(chain), f"can't be read to its end ({why(error)}){lost}"))
-    else:
-        if count == 0:
-            found.faults.append(Fault(place_of(chain), "an empty archive"))
-    for parts, files in folders.items():
-        if files or parts not in full:
-            _add_folder(found, (*path, *parts), "/".join((place_of(chain), *parts)), chain, files)
-    return found
-
-
-def _add_folder(found: _Found, path: tuple[str, ...], place: str, chain: Chain, files: dict) -> None:
-    """Sort the files of a folder into sequences. files: name -> handle, or None on the disk."""
-    if not files:
-        found.faults.append(Fault(place, "an empty folder"))
-    pictures = [name for name in files if name.lower().endswith(PICTURES)]
-    whole = [name for name in files if name.lower().endswith(SEQUENCE_FILES)]
-    if pictures or whole:
-        strange = set(files) - set(pictures) - set(whole)
-        found.faults.extend(Fault(f"{place}/{name}", "neither a picture nor a sequence file") for name in strange)
-    levels = tuple(sys.intern(without_suffix(name)) for name in path)
-
-    def add(levels: tuple[str, ...], names: list[str], said=None, alone: bool = False) -> None:
-        ordered = natural_order(names)
-        handles = b"".join(_HANDLE.pack(*files[name]) for name in ordered) if chain else b""
-        found.units.append(Unit(levels, place, chain, "" if chain else place, "/".join(ordered), handles, said, alone))
-
-    groups = defaultdict(list)
-    for name in pictures:
-        match = _CASIA_FRAME.fullmatch(without_suffix(name))
-        groups[match.groups() if match else None].append(name)
-    if None in groups:
-        add(levels, pictures)
-    elif len(groups) == 1:
-        add(levels, pictures, said=next(iter(groups)))
-    else:  # CASIA-B's frames of several sequences in one folder are told apart by their names
-        for labels, names in groups.items():
-            add((*levels, *labels), names)
-    for name in whole:
-        add((*levels, without_suffix(name)), [name], alone=len(whole) == 1 and not pictures)
-
-
-def _name_sequences(units: list[Unit], raw: Path) -> tuple[list[RawSequence], list[Fault], str]:
-    """The sequences in the order of the records, faults, and the layout in words."""
-    strays = _strays(units, raw)
-    faults = [Fault(place, reason) for place, reason in strays.items()]
-    labelled, layout = label_units([unit for unit in units if unit.place not in strays], raw)
-    labelled.sort(key=lambda pair: (_order(pair[0], layout), pair[1].place, pair[1].names))
-    sequences: dict[tuple, RawSequence] = {}
-    for labels, unit in labelled:
-        sequence = RawSequence(*labels, unit.place, unit.chain, unit.folder, unit.names, unit.handles)
-        first = sequences.setdefault(labels, sequence)
-        if first is not sequence:
-            what = "/".join(labels)
-            faults.append(Fault(sequence.place, f"the sequence {what} is there twice, also as {first.place}"))
-    return list(sequences.values()), faults, layout
-
-
-def _strays(units: list[Unit], raw: Path) -> dict[str, str]:
-    """Folders that can't be sequences because they lie around or inside of others: place -> what is wrong.
-
-    Of two such folders the one at the depth of most sequences is right.
+    Of two folders with the same labels the first is kept; whoever skips faults reads which that is.
     """
-    if not units:
-        return {}
-    usual = Counter(len(unit.levels) for unit in units).most_common(1)[0][0]
-    with_pictures = {unit.place for unit in units if unit.names.lower().endswith(PICTURES)}
-    strays = {}
-    for unit in units:
-        around = _parents(unit.place, raw) & with_pictures
-        if around and len(unit.levels) == usual:
-            strays |= dict.fromkeys(around, "pictures beside the folders of sequences")
-        elif around:
-            strays[unit.place] = "a folder among the frames of a sequence"
-    return strays
+    by_archive = labelled.layout == BY_ARCHIVE.text
+    ordered = sorted(labelled.sequences, key=lambda pair: (_order(pair[0], by_archive), pair[1].place, pair[1].names))
+    sequences: dict[Labels, RawSequence] = {}
+    twins: dict[Labels, list[Unit]] = defaultdict(list)
+    for labels, unit in ordered:
+        sequence = RawSequence(*labels, unit.place, unit.chain, unit.folder, unit.names, unit.handles)
+        if sequences.setdefault(labels, sequence) is not sequence:
+            twins[labels].append(unit)
+    faults = [
+        Fault(unit.path, f"is there twice: the sequence {'/'.join(labels)}, also as {sequences[labels].place}")
+        for labels, units in twins.items()
+        for unit in units
+    ]
+    return list(sequences.values()), faults
 
 
-def _order(labels: tuple[str, str, str], layout: str) -> tuple:
+def _order(labels: Labels, by_archive: bool) -> Labels:
     # OU-MVLP comes as one archive for every view and condition: one after the other, few are open at a time.
-    return (labels[1], labels[2], labels[0]) if layout == BY_ARCHIVE else labels
+    return (labels[1], labels[2], labels[0]) if by_archive else labels
 
 
-def _parents(place: str, raw: Path) -> set[str]:
-    cuts = [i for i, letter in enumerate(place) if letter == "/" and i > len(str(raw))]
-    return {place[:i] for i in cuts} | ({str(raw)} if place != str(raw) else set())
+def _report_unread(unread: list[Unread], depth: int) -> tuple[list[Fault], list[str]]:
+    """Faults for files that are not read where sequences lie, notes for others: one for each kind and suffix."""
+    groups: dict[tuple[str, str], list[Unread]] = defaultdict(list)
+    for one in unread:
+        if one.among:
+            groups["neither a picture nor a sequence file", one.suffix].append(one)
+        elif one.inmost and len(one.path) >= max(depth, 1):
+            groups["not a picture or sequence file that is read here", one.suffix].append(one)
+        else:
+            groups["", one.suffix].append(one)
+    faults, notes = [], []
+    for (reason, suffix), group in sorted(groups.items()):
+        first, count = min(group), sum(one.count for one in group)
+        folders = Counter(one.place for one in group)
+        where = f"{count:,} files {suffix}" + (f" in {len(folders):,} folders" if len(folders) > 1 else "")
+        place = f"{first.place}/{first.example}"
+        if reason:
+            faults.append(Fault(place, f"{reason}: {where}" if count > 1 else reason))
+        else:
+            notes.append(f"not read: {where}, as {place}" if count > 1 else f"not read: {place}")
+    return faults, notes

@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from data_prep.archives import DAMAGE
+from data_prep.faults import DAMAGE
 from data_prep.limits import DEFAULT_LIMITS, Limits
 from data_prep.pickled_arrays import Arrays, load_arrays, make_array, shown
 

@@ -1,4 +1,4 @@
-"""All cores for the reading of raw data: a pool of processes that dies with its owner and stops cleanly."""
+"""A pool of processes that read raw data; it ends with its owner and stops cleanly."""
 
 import os
 import signal
@@ -6,48 +6,58 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
+from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
 from data_prep.archives import Archives
 from gil_jax.processes import available_cores, end_with_parent
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(ValueError):
     """A process of the pool ended before its work did."""
 
 
 class Workers:
-    """Run `function(archives, job)` for many jobs, in this process or in several; every process has its archives.
+    """Run `function(archives, job)` for many jobs, in this process or in several; every process has its own archives.
 
-    processes: how many, None for one a core. Use it in a `with` block.
+    processes: their number, None for one a core; the rest as in Archives. Use it in a `with` block.
     """
 
-    def __init__(self, processes: int | None, passwords: tuple[bytes, ...] = (), scratch: str | None = None):
+    def __init__(
+        self,
+        processes: int | None,
+        passwords: tuple[bytes, ...] = (),
+        scratch: str | None = None,
+        zip_encoding: str = "",
+        limits: ArchiveLimits = DEFAULT_LIMITS,
+    ):
         self.processes = processes or available_cores()
-        self._arguments = (passwords, scratch)
+        self._arguments = (passwords, scratch, zip_encoding, limits)
+        self._archives: Archives | None = None
+        self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Workers":
-        self._archives = self._pool = None
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._pool:
             self._pool.shutdown(wait=True, cancel_futures=True)
         if self._archives:
             self._archives.close()
 
     def run(self, function: Callable[[Archives, Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """The results, in the order in which they are ready; a job's exception ends the run."""
+        """Yield the results in the order in which they are ready; a job's exception ends the run."""
         jobs = list(jobs)
         if self.processes == 1 or (len(jobs) == 1 and not self._pool):
             self._archives = self._archives or Archives(*self._arguments)
             yield from (function(self._archives, job) for job in jobs)
             return
-        # A fork would copy the threads of whoever calls (JAX has many); spawned processes start clean.
+        # A fork would copy the threads of the caller (JAX has many); spawned processes start clean.
         self._pool = self._pool or ProcessPoolExecutor(
             self.processes,
             mp_context=get_context("spawn"),
@@ -73,13 +83,14 @@ class Workers:
 _archives: Archives | None = None
 
 
-def _start(owner: int, *arguments) -> None:
+def _start(owner: int, *arguments: Any) -> None:
     global _archives
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of us: the owner decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the owner decides
     end_with_parent(owner)
     cv2.setNumThreads(1)
     _archives = Archives(*arguments)
 
 
-def _call(function, job):
+def _call(function: Callable[[Archives, Job], Result], job: Job) -> Result:
+    assert _archives is not None, "_start runs first"
     return function(_archives, job)

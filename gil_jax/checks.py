@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -20,11 +21,16 @@ LEAST = {
     "data.skip": 0,
     "data.workers": 0,
     "eval.length_buckets": 1,
+    "eval.frames_limit": 0,
     "eval.frames_per_batch": 1,
+    "optim.accumulate": 1,
+    "optim.average_decay": 0,
+    "optim.clip_norm": 0,
     "optim.learning_rate": 0,
     "optim.min_learning_rate": 0,
     "optim.momentum": 0,
     "optim.weight_decay": 0,
+    "optim.total_steps": 0,
     "optim.warmup_steps": 0,
     "optim.warmup_rate": 0,
     "sharding.model_devices": 1,
@@ -33,13 +39,15 @@ LEAST = {
     "train.checkpoint_every": 0,
     "train.eval_every": 0,
     "train.keep_checkpoints": 1,
+    "train.skip_limit": 0,
 }
 CHOICES = {
     "data.cache": ("", "memmap"),
     "data.order": ("unordered", "ordered"),
     "eval.metric": ("euclidean", "cosine"),
-    "optim.optimizer": ("sgd", "adam"),
+    "optim.optimizer": ("sgd", "adam", "adamw"),
     "optim.schedule": ("steps", "cosine"),
+    "train.on_full_disk": ("stop", "continue"),
 }
 
 
@@ -54,6 +62,13 @@ def check_config(config: ConfigDict, workdir: str) -> None:
             wrong.append(f"config.{name}={value}: give {LEAST[name]} or more")
         elif name in CHOICES and value not in CHOICES[name]:
             wrong.append(f"config.{name}={value!r}: choose one of {', '.join(map(repr, CHOICES[name]))}")
+    if config.optim.average_decay >= 1:
+        wrong.append(f"config.optim.average_decay={config.optim.average_decay}: give a number below 1, e.g. 0.999")
+    profile = config.train.profile
+    if profile and not (len(profile) == 2 and 0 < profile[0] <= profile[1]):
+        wrong.append(f"config.train.profile={profile}: give (first step, last step), e.g. (10, 20), or ()")
+    if unknown := [name for name in config.train.accept_changes if name not in values]:
+        wrong.append(f"config.train.accept_changes: {', '.join(unknown)} is no field of the config")
     folders = {
         "--workdir": workdir,
         "config.data.dir": config.data.dir,
@@ -91,6 +106,12 @@ def check_batch(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> None:
             "config.data.subjects_per_batch=1 with pairwise losses alone: they compare people, so there is nothing to "
             "train: give 2 or more"
         )
+    pieces = config.optim.accumulate
+    if wanted % pieces:
+        raise ValueError(
+            f"config.data.subjects_per_batch={wanted} people can't be shared evenly by config.optim.accumulate={pieces}"
+            f" pieces: make it a multiple of {pieces}"
+        )
     shared, batch = mesh.shape[DATA], batch_size(config)
     if batch % shared:
         raise ValueError(
@@ -114,6 +135,20 @@ def check_arrays(workdir: str, network: Network, found: tuple) -> None:
     if wrong:
         lines = [f"  {n}: {shapes[1].get(n, 'missing')} there, {shapes[0].get(n, 'nothing')} wanted" for n in wrong]
         raise ValueError(f"The checkpoint in {workdir} does not fit config.model:\n" + "\n".join(lines))
+
+
+def check_weights(place: str, weights: tuple) -> None:
+    """Raise ValueError that names the arrays of (params, batch_stats) that hold NaN or infinity; place: their file."""
+    wrong = [
+        jax.tree_util.keystr(path)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(weights)
+        if not np.isfinite(np.asarray(leaf, np.float32)).all()
+    ]
+    if wrong:
+        raise ValueError(
+            f"{place}: {len(wrong)} arrays of the network are not finite (NaN or infinity): {', '.join(wrong[:8])}. "
+            "Take another checkpoint"
+        )
 
 
 def flatten(tree: object, prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,9 @@
-"""The small commands beside training: PyTorch checkpoints in and out, and what a network costs.
+"""The commands besides training: embeddings, evaluation, who is it, checkpoints in and out, costs of a network.
 
+python -m gil_jax embed <workdir> --data=<silhouettes> --out=<file.npz>
+python -m gil_jax evaluate <file.npz> --protocol=casia_b [--against=<other.npz>] [--latex | --markdown]
+python -m gil_jax enroll | identify | verify <workdir> --gallery=<file.npz> --data=<silhouettes>
+python -m gil_jax forget --gallery=<file.npz> --name=<person>
 python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
 python -m gil_jax export <workdir> --out=<file.pt> [--step=N]
 python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30] [--devices=8]
@@ -8,26 +12,34 @@ python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30
 import argparse
 import ast
 import importlib.util
-import json
-import sys
 from pathlib import Path
 
 import jax
+from absl import logging
 
-from gil_jax.checkpoint import open_checkpoints, restore_network, save
+from gil_jax.checkpoint import load_network, open_checkpoints, save
+from gil_jax.checks import check_weights
+from gil_jax.commands import embed, evaluate, people
 from gil_jax.config import resolve
 from gil_jax.describe import network_cost, step_cost
+from gil_jax.errors import run_command
 from gil_jax.models import MODELS
 from gil_jax.sharding import make_mesh
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
 from gil_jax.train_state import TrainState, count_parameters
-from gil_jax.workdir import read_json
+from gil_jax.workdir import read_workdir, write_json
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code. What went wrong is one message on stderr."""
-    parser = argparse.ArgumentParser(prog="python -m gil_jax", description=__doc__.splitlines()[0])
+    """Run one command; returns the exit code. An error is one message on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m gil_jax", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="command")
+    embed.add_command(commands)
+    evaluate.add_commands(commands)
+    people.add_commands(commands)
 
     command = commands.add_parser("convert", help="a PyTorch checkpoint to a workdir that run_train.py evaluates")
     command.add_argument("file")
@@ -59,12 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     command.set_defaults(run=lambda a: _describe(a.config, a.frames, a.devices, a.model_devices))
 
     chosen = parser.parse_args(arguments)
-    try:
-        chosen.run(chosen)
-    except (ValueError, OSError, ImportError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    logging.set_verbosity(logging.ERROR)  # orbax logs every renamed file
+    return run_command(lambda: chosen.run(chosen), chosen.debug)
 
 
 def _convert(file: str, name: str, workdir: str, overrides: dict) -> None:
@@ -72,21 +80,22 @@ def _convert(file: str, name: str, workdir: str, overrides: dict) -> None:
         raise ValueError(f"--out={workdir}: not an empty folder; give a new one")
     state, step = read_checkpoint(file)
     config, params, batch_stats = convert(state, name, **overrides)
+    check_weights(file, (params, batch_stats))
     with open_checkpoints(workdir) as manager:
         save(manager, TrainState(step, params, batch_stats, None))
         manager.wait_until_finished()
-    (Path(workdir) / "config.json").write_text(json.dumps({"model": config}, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(workdir) / "config.json", {"model": config})
     fields = ", ".join(f"{key}={value}" for key, value in config.items())
     print(f"{workdir}: step {step}, {count_parameters(params):,} parameters; {fields}")
 
 
 def _export(workdir: str, file: str, step: int | None) -> None:
-    saved = read_json(Path(workdir) / "config.json")
-    if saved is None:
+    step, params, batch_stats = load_network(workdir, step)
+    config = read_workdir(workdir).config
+    if config is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run")
-    step, params, batch_stats = restore_network(workdir, step)
-    write_checkpoint(file, export(params, batch_stats, saved["model"]), step)
-    print(f"{file}: {saved['model']['name']} at step {step}")
+    write_checkpoint(file, export(params, batch_stats, config["model"]), step)
+    print(f"{file}: {config['model']['name']} at step {step}")
 
 
 def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -> None:
@@ -102,7 +111,8 @@ def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -
     jax.config.update("jax_num_cpu_devices", devices)
     mesh = make_mesh(model_devices)
     print(
-        f"\nA training step on each of {devices} devices, {devices // model_devices} for data x {model_devices} model:\n"
+        f"\nA training step on each of {devices} devices, {devices // model_devices} for data x {model_devices} "
+        "model:\n"
     )
     print("| config | state | temporary | collectives (number, MiB) |")
     print("|---|---|---|---|")

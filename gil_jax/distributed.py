@@ -1,35 +1,148 @@
-"""Several processes that train together: joining them, and an order among them."""
+"""Several processes that train together: joining them, an order among them, and what becomes of a lost one."""
 
-from collections.abc import Callable
-from typing import TypeVar
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 Made = TypeVar("Made")
+SILENCE = 30  # seconds after which a process that sends nothing counts as lost
+PATIENCE = 300  # seconds that processes wait for each other at the start
 
 
-def join_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def join_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, patience: int = PATIENCE
+) -> None:
     """Connect this process to the others of the run; before the first array.
 
     coordinator: "<host>:<port>" of process 0; all None on a TPU pod, under Slurm or Open MPI, where jax finds them.
+    Raises ConnectionError where process 0, or another, does not come within `patience` seconds.
     """
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    if coordinator and process_id:
+        _await_answer(coordinator, patience)
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=SILENCE,
+            shutdown_timeout_seconds=SILENCE,
+        )
+    except (jax.errors.JaxRuntimeError, RuntimeError) as error:
+        raise ConnectionError(
+            f"the {num_processes or ''} processes of the run did not find each other ({_first_line(error)}): start the "
+            "same command with every --process_id, and one --coordinator that all hosts reach"
+        ) from error
+
+
+def _await_answer(address: str, patience: float) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"--coordinator={address}: give <host>:<port> of process 0")
+    until = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise ConnectionError(
+                    f"--coordinator={address}: no answer in {patience:.0f} s ({error}); start process 0 there"
+                ) from error
+            time.sleep(0.5)
+
+
+@contextmanager
+def lost_processes_named() -> Iterator[None]:
+    """Raise ConnectionError, one sentence, where another process of the run is lost inside."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1:
+            raise
+        raise ConnectionError(
+            f"process {jax.process_index()} lost another process of the run ({_first_line(error)}). Look at what that "
+            "one printed, then start all again with the same command: they go on from the latest checkpoint"
+        ) from error
 
 
 def first_process_first(make: Callable[[], Made]) -> Made:
-    """Run `make` on process 0 first, so that the others find its result on a shared disk."""
-    if jax.process_index() > 0:
-        multihost_utils.sync_global_devices("made by the first process")
-    made = make()
+    """Run `make` on process 0 first, so that the others find its result on a shared disk.
+
+    Where it fails on process 0, all processes raise.
+    """
+    made = []
+    on_first_process(lambda: made.append(make()))
+    return made[0] if made else make()
+
+
+def on_first_process(make: Callable[[], Any]) -> Any:
+    """Run `make` on process 0 alone and return its result, which JSON can hold, on all processes.
+
+    Where it raises there, the others raise ValueError with its message.
+    """
+    if jax.process_count() == 1:
+        return make()
+    answer, failure = {}, None
     if jax.process_index() == 0:
-        multihost_utils.sync_global_devices("made by the first process")
-    return made
+        try:
+            answer = {"result": make()}
+        except Exception as error:
+            answer, failure = {"error": str(error)}, error
+    answer = json.loads(_from_first(json.dumps(answer)))
+    if failure is not None:
+        raise failure
+    if "error" in answer:
+        raise ValueError(f"process 0: {answer['error']}")
+    return answer["result"]
+
+
+def check_alike(values: dict[str, Any]) -> None:
+    """Raise ValueError on all processes where one was started with other values than process 0.
+
+    values: name -> what JSON can hold.
+    """
+    if jax.process_count() == 1:
+        return
+    first = json.loads(_from_first(json.dumps(values)))
+    ours = json.loads(json.dumps(values))
+    lines = [
+        f"  {name}: {first.get(name)!r} on process 0, {ours.get(name)!r} on process {jax.process_index()}"
+        for name in sorted(first.keys() | ours.keys())
+        if first.get(name) != ours.get(name)
+    ]
+    others = np.flatnonzero(multihost_utils.process_allgather(np.int32(len(lines))))
+    if len(others):
+        who = ", ".join(map(str, others.tolist()))
+        raise ValueError(
+            f"the processes of a run have to be started alike; process {who} differs from process 0"
+            + "".join(f"\n{line}" for line in lines)
+        )
 
 
 def print_once(text: str) -> None:
     """Print a line on process 0, above a progress bar."""
     if jax.process_index() == 0:
         tqdm.write(text)
+
+
+def _from_first(text: str) -> str:
+    """The text of process 0, on all processes."""
+    codes = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(codes))))
+    if jax.process_index() > 0:
+        codes = np.zeros(size, np.int32)
+    return np.asarray(multihost_utils.broadcast_one_to_all(codes)).astype(np.uint8).tobytes().decode()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -2,37 +2,62 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 from tqdm import tqdm
+
+from gil_jax.data.files import write_atomically
+
+FLUSH_SECONDS = 30  # between flushes of the event file
 
 
 class MetricsLog:
     """A log of numbers by step. Lines of steps that a resumed run will repeat are dropped, so that none stands twice.
 
     workdir: its metrics.jsonl gets one JSON object a line, with "step"; its tensorboard/ the same numbers.
-    start: the step that the run goes on from; steps: where it ends; writes: False on all processes but one.
+    start: the step that the run goes on from; steps: where it ends; sequences: of a step; writes: False on all
+    processes but one; on_full_disk: "stop" raises OSError where a line can't be written, "continue" goes on without.
     """
 
-    def __init__(self, workdir: str, start: int, steps: int, writes: bool = True):
-        self.writes = writes
-        self._last_step = start
+    def __init__(
+        self,
+        workdir: str,
+        start: int,
+        steps: int,
+        writes: bool = True,
+        sequences: int = 1,
+        on_full_disk: str = "stop",
+    ):
+        self.writes, self.sequences, self.on_full_disk = writes, sequences, on_full_disk
+        self._last_step, self._cut = start, False
         self.start_timing()
         if not writes:
             return
         folder = Path(workdir)
         path = folder / "metrics.jsonl"
-        kept = [line for line in _whole_lines(path) if not _is_again(json.loads(line), start, steps)]
-        tmp_path = path.with_suffix(".tmp")
-        tmp_path.write_text("".join(kept), encoding="utf-8")
-        tmp_path.replace(path)
+        records, damaged = _read(path)
+        kept = [line for line, record in records if not _is_again(record, start, steps)]
+        if damaged:
+            with (folder / "metrics.damaged").open("ab") as file:
+                file.writelines(damaged)
+            tqdm.write(f"{path}: {len(damaged)} lines can't be read; they are in metrics.damaged now")
+        write_atomically(path, "".join(kept))
         self.lines = path.open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        (folder / "tensorboard").mkdir(exist_ok=True)
+        # Synchronous: the threads of writers die on a full disk, and whoever waits for them hangs.
+        self.board = EventsWriter(str(folder / "tensorboard" / "events"), filename_suffix=f".{os.getpid()}")
+        self._flushed = time.monotonic()
+        # Events of steps that will come again are hidden.
+        self._event(step=start + 1, session_log={"status": "START"})
         calm = 0.5 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(total=steps, initial=start, desc="train", unit="step", mininterval=calm, smoothing=0.05)
 
@@ -47,10 +72,25 @@ class MetricsLog:
             return
         values = {name: float(value) for name, value in metrics.items()}
         record = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.lines.write(json.dumps({"step": step, **record}) + "\n")
-        self.lines.flush()
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
+        try:
+            # After a line that was cut off by a full disk a new one begins.
+            self.lines.write("\n" * self._cut + json.dumps({"step": step, **record}) + "\n")
+            self.lines.flush()
+            for name, value in values.items():
+                self._event(step=step, summary=scalar(name, value))
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self.board.flush()
+                self._flushed = time.monotonic()
+            self._cut = False
+        except OSError as error:
+            if self.on_full_disk == "stop":
+                raise OSError(
+                    f"the metrics of step {step} can't be written: {error}. Free the disk and give the same command "
+                    "again; config.train.on_full_disk='continue' goes on without them"
+                ) from error
+            if not self._cut:
+                tqdm.write(f"The metrics of step {step} can't be written, the training goes on: {error}")
+            self._cut = True
         if shown:
             self.bar.set_postfix({name: f"{values[name]:.4g}" for name in shown if name in values})
 
@@ -73,10 +113,18 @@ class MetricsLog:
         self._excluded += time.perf_counter() - began
 
     def timing(self, step: int) -> dict[str, float]:
-        """Steps per second since the last call, and the share of that time spent waiting for input."""
+        """Steps and sequences per second since the last call, and the share of that time spent waiting for input.
+
+        Without compilation, evaluations and saves.
+        """
         passed = max(time.perf_counter() - self._mark - self._excluded, 1e-9)
-        rates = {"steps_per_second": (step - self._last_step) / passed, "input_wait_share": self._waited / passed}
+        rate = (step - self._last_step) / passed
         self._last_step = step
+        rates = {
+            "steps_per_second": rate,
+            "sequences_per_second": rate * self.sequences,
+            "input_wait_share": self._waited / passed,
+        }
         self.start_timing()
         return rates
 
@@ -89,25 +137,37 @@ class MetricsLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.writes:
-            self.bar.close()
-            self.board.close()
-            self.lines.close()
+        if not self.writes:
+            return
+        self.bar.close()
+        for file in (self.board, self.lines):
+            with suppress(OSError):  # a full disk, which was reported at its line
+                file.close()
+
+    def _event(self, **content: Any) -> None:
+        event = event_pb2.Event(wall_time=time.time(), **content)  # pyright: ignore[reportAttributeAccessIssue]
+        self.board.write_event(event)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Complete lines of a log; a killed run may have left half a line at its end."""
+def _read(path: Path) -> tuple[list[tuple[str, dict]], list[bytes]]:
+    """Read a log: its lines with their records, and the lines that can't be read.
+
+    Half a line at the end, which a killed run leaves behind, is in neither. Raises ValueError where it is no file.
+    """
     if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    whole = []
-    for line in lines:
+        return [], []
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file: move it away")
+    records, damaged = [], []
+    for line in path.read_bytes().splitlines(keepends=True):
         try:
-            json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        whole.append(line if line.endswith("\n") else line + "\n")
-    return whole
+            record = json.loads(line)
+            int(record["step"])
+            records.append((line.decode().rstrip("\r\n") + "\n", record))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            if line.endswith(b"\n") and line.strip():
+                damaged.append(line)
+    return records, damaged
 
 
 def _is_again(record: dict, start: int, steps: int) -> bool:

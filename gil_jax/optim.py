@@ -28,18 +28,21 @@ def make_schedule(config: ConfigDict, total_steps: int) -> optax.Schedule:
     """
     base, least, total = config.learning_rate, config.min_learning_rate, config.total_steps or total_steps
     if config.schedule == "steps":
-        after = optax.piecewise_constant_schedule(base, {int(s): config.decay_factor for s in config.decay_steps})
+        steps = optax.piecewise_constant_schedule(base, {int(s): config.decay_factor for s in config.decay_steps})
+
+        def after(step: Array) -> Array:
+            return jnp.asarray(steps(step))
     elif config.schedule == "cosine":
 
         def after(step: Array) -> Array:
-            return least + (base - least) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / total, 1.0))) / 2
+            return least + (base - least) * (1 + jnp.cos(jnp.pi * jnp.minimum(step / max(total, 1), 1.0))) / 2
     else:
         raise ValueError(f"config.optim.schedule={config.schedule!r}: choose 'steps' or 'cosine'")
 
     def schedule(step: ArrayLike) -> Array:
         step = jnp.asarray(step, jnp.float32)
         if config.warmup_steps <= 0:
-            return jnp.asarray(after(step))
+            return after(step)
         warm = config.warmup_rate + (base - config.warmup_rate) * step / config.warmup_steps
         return jnp.where(step < config.warmup_steps, warm, after(step))
 

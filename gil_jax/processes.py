@@ -3,12 +3,15 @@
 import ctypes
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # options of mallopt(3)
+# Ctrl-C, the notice of schedulers, and the one that Slurm sends on request (--signal=USR1@120).
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def available_cores() -> int:
@@ -38,29 +41,81 @@ def keep_freed_memory() -> None:
             library.mallopt(option, value)
 
 
-@contextmanager
-def stop_signals(enabled: bool = True) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a request to stop; a second one ends the process at once.
+class Interrupted(BaseException):
+    """A stop was requested while the main thread waited."""
 
-    Yields a function that tells whether a stop was requested. Not enabled, or outside of the main thread, signals keep
-    their handlers.
+
+class StopRequests:
+    """Requests to stop, by signals.
+
+    number: of the first signal, or None. phase: as long as it is not empty nothing needs to be saved, and a signal ends
+    the process at once, with the phase in its message; otherwise the first one is a request and the second ends it.
     """
-    requested = threading.Event()
-    if not enabled or threading.current_thread() is not threading.main_thread():
-        yield requested.is_set
+
+    def __init__(self, several_processes: bool = False):
+        self.number: int | None = None
+        self.phase = ""
+        self.several_processes = several_processes
+        self._waits = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let a signal raise Interrupted inside, where the main thread may wait for ever."""
+        self._waits = True
+        try:
+            if self.number is not None and not self.several_processes:
+                raise Interrupted
+            yield
+        finally:
+            self._waits = False
+
+    def _handle(self, number: int, _: object) -> None:
+        """Note the signal, in the main thread between two of its instructions."""
+        first, self.number = self.number is None, self.number or number
+        if self._waits and first and not self.several_processes:
+            raise Interrupted
+
+    def _listen(self, notices: int) -> None:
+        """Read the signals as they arrive, also while the main thread is inside of compiled code."""
+        seen = 0
+        while numbers := os.read(notices, 1):
+            if numbers[0] not in STOPS:
+                continue
+            seen += 1
+            if self.several_processes and seen == 1:
+                os.kill(os.getpid(), signal.SIGTERM)  # jax's notice, by which all processes stop at the same step
+            elif self.phase or seen > 1:
+                name = signal.Signals(numbers[0]).name
+                print(f"Stopped by {name} {self.phase or 'at once, at the second signal'}", file=sys.stderr, flush=True)
+                os._exit(128 + numbers[0])
+
+
+@contextmanager
+def stop_signals(phase: str = "", several_processes: bool = False) -> Iterator[StopRequests]:
+    """Turn SIGINT, SIGTERM and SIGUSR1 into requests to stop.
+
+    several_processes: of one run, which stop together by jax's notice of preemption, which SIGTERM is for.
+    Outside of the main thread signals keep their handlers.
+    """
+    requests = StopRequests(several_processes)
+    if threading.current_thread() is not threading.main_thread():
+        yield requests
         return
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.getsignal(name) for name in names}
-
-    def request(*_: object) -> None:
-        requested.set()
-        for name in names:
-            signal.signal(name, before[name])
-
-    for name in names:
-        signal.signal(name, request)
+    requests.phase = phase
+    names = [name for name in STOPS if not (several_processes and name == signal.SIGTERM)]
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    before = {name: signal.signal(name, requests._handle) for name in names}
+    wakeup = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
+    listener = threading.Thread(target=requests._listen, args=(reads,), daemon=True)
+    listener.start()
     try:
-        yield requested.is_set
+        yield requests
     finally:
-        for name in names:
-            signal.signal(name, before[name])
+        requests.phase = ""
+        signal.set_wakeup_fd(wakeup)
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        os.close(writes)
+        listener.join()
+        os.close(reads)

@@ -1,6 +1,9 @@
-"""The names of PyTorch checkpoints of the OpenGait family: one explicit table for every network, and what the shapes
-of its arrays say about the network.
-"""
+"""Names of PyTorch checkpoints of the OpenGait family: one explicit table for every network."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+Table = dict[str, tuple[str, str]]
 
 # ours -> (theirs, the letters of their axes): O out, I in, D time, H height, W width.
 GAITSET = {
@@ -33,8 +36,8 @@ GAITSET_ORIGINAL = {
 }
 
 
-def stages_table(prefix: str, convolutions: tuple) -> dict:
-    """The blocks of Baseline and GaitPart, whose convolutions are numbered with the activations and poolings."""
+def stages_table(prefix: str, convolutions: tuple) -> Table:
+    """Blocks of Baseline and GaitPart, whose convolutions are numbered with the activations and poolings."""
     halves = ("first", "second")
     return {
         f"stages.{index // 2}.{halves[index % 2]}.kernel": (f"{prefix}.{number}.conv.weight", "OIHW")
@@ -42,21 +45,18 @@ def stages_table(prefix: str, convolutions: tuple) -> dict:
     }
 
 
-def baseline_table(stages: int) -> dict:
-    """Baseline with so many stages."""
+def baseline_table(stages: int) -> Table:
+    """Baseline with `stages` stages."""
     return {
         **stages_table("Backbone.forward_block.feature", (0, 2, 5, 7, 10, 12, 14, 16)[: 2 * stages]),
         "head.kernel": ("FCs.fc_bin", "PIO"),
-        "norm.scale": ("BNNecks.bn1d.weight", "C"),
-        "norm.bias": ("BNNecks.bn1d.bias", "C"),
-        "norm.mean": ("BNNecks.bn1d.running_mean", "C"),
-        "norm.var": ("BNNecks.bn1d.running_var", "C"),
+        **_norm("norm", "BNNecks.bn1d"),
         "classifier.kernel": ("BNNecks.fc_bin", "PIO"),
     }
 
 
-def gaitpart_table(stages: int) -> dict:
-    """GaitPart with so many stages; its parts are modules of their own there, one array here."""
+def gaitpart_table(stages: int) -> Table:
+    """GaitPart with `stages` stages; its parts are separate modules there, one array here."""
     return {
         **stages_table("Backbone.forward_block.feature", (0, 2, 5, 7, 10, 12, 14, 16)[: 2 * stages]),
         "short.squeeze.kernel": ("TFA.pooling_func.conv1d3x1.{part}.0.conv.weight", "OIT"),
@@ -67,8 +67,8 @@ def gaitpart_table(stages: int) -> dict:
     }
 
 
-def gaitgl_table(depth: int) -> dict:
-    """The CASIA-B net has one layer a stage and no number in its keys, the OU-MVLP net two and a number."""
+def gaitgl_table(depth: int, neck: bool) -> Table:
+    """GaitGL; the CASIA-B net has one layer a stage and no number in its keys, the OU-MVLP net two and a number."""
     layers = {}
     for index in range(depth):
         layers[f"first.{index}.kernel"] = (f"conv3d.{2 * index}.conv3d.weight", "OIDHW")
@@ -76,17 +76,16 @@ def gaitgl_table(depth: int) -> dict:
         for stage, theirs in (("before_pool", "GLConvA0"), ("after_pool", "GLConvA1"), ("last", "GLConvB2")):
             layers[f"{stage}.{index}.whole.kernel"] = (f"{theirs}{number}.global_conv3d.conv3d.weight", "OIDHW")
             layers[f"{stage}.{index}.local.kernel"] = (f"{theirs}{number}.local_conv3d.conv3d.weight", "OIDHW")
-    return {
-        **layers,
-        "shorten.kernel": ("LTA.0.conv3d.weight", "OIDHW"),
-        "mean.exponent": ("HPP.p", "C"),
-        "head.kernel": ("Head0.fc_bin", "PIO"),
-        "norm.scale": ("Bn.weight", "C"),
-        "norm.bias": ("Bn.bias", "C"),
-        "norm.mean": ("Bn.running_mean", "C"),
-        "norm.var": ("Bn.running_var", "C"),
-        "classifier.kernel": ("Head1.fc_bin", "PIO"),
-    }
+    head = (
+        _neck("Head0")
+        if neck
+        else {
+            "head.kernel": ("Head0.fc_bin", "PIO"),
+            **_norm("norm", "Bn"),
+            "classifier.kernel": ("Head1.fc_bin", "PIO"),
+        }
+    )
+    return {**layers, "shorten.kernel": ("LTA.0.conv3d.weight", "OIDHW"), "mean.exponent": ("HPP.p", "C"), **head}
 
 
 GLN_PHASE_1 = {
@@ -124,128 +123,98 @@ GLN_PHASE_2 = {
 }
 
 
-def key_table(model_config: dict) -> dict:
-    """The table of names of a network: ours -> (theirs, the letters of their axes)."""
-    name = model_config["name"]
-    if name == "gaitset":
-        return GAITSET
-    if name == "gaitgl":
-        return gaitgl_table(model_config.get("depth", 1))
-    if name == "gln":
-        return GLN_PHASE_2 if model_config.get("compact") else GLN_PHASE_1
-    return {"baseline": baseline_table, "gaitpart": gaitpart_table}[name](len(model_config.get("channels", (0,) * 3)))
+def gaitbase_table(channels: tuple, blocks: tuple) -> Table:
+    """GaitBase: the names of torchvision's ResNet."""
+    prefix = "Backbone.forward_block"
+    table = _normed("backbone.first", f"{prefix}.conv1.conv", f"{prefix}.bn1", "OIHW")
+    for stage, block, has_projection in _blocks(channels, blocks):
+        table |= _basic_block(stage, block, f"{prefix}.layer{stage + 1}.{block}", has_projection, "OIHW")
+    return table | _neck("FCs")
 
 
-# Parts of one map -> the bins that make them.
-BINS = {
-    64: (64,),
-    63: (32, 16, 8, 4, 2, 1),
-    32: (32,),
-    31: (16, 8, 4, 2, 1),
-    16: (16,),
-    15: (8, 4, 2, 1),
+def deepgaitv2_table(channels: tuple, blocks: tuple, mode: str) -> Table:
+    """DeepGaitV2; its first stage, and in the mode 2d every stage, is wrapped into a module that works per frame."""
+    table = _normed("backbone.first", "layer0.forward_block.0", "layer0.forward_block.1", "OIHW")
+    for stage, block, has_projection in _blocks(channels, blocks):
+        per_frame = stage == 0 or mode == "2d"
+        theirs = f"layer{stage + 1}.forward_block.{block}" if per_frame else f"layer{stage + 1}.{block}"
+        if per_frame or mode == "3d":
+            table |= _basic_block(stage, block, theirs, has_projection, "OIHW" if per_frame else "OIDHW")
+        else:
+            table |= _pseudo_3d_block(stage, block, theirs, has_projection)
+    return table | _neck("FCs")
+
+
+def _blocks(channels: tuple, blocks: tuple) -> list:
+    """(stage, block, whether its shortcut is a projection) of all residual blocks."""
+    before = (channels[0], *channels)
+    changes = [stage in (1, 2) or before[stage] != channels[stage] for stage in range(len(channels))]
+    return [
+        (stage, block, block == 0 and changes[stage]) for stage, count in enumerate(blocks) for block in range(count)
+    ]
+
+
+def _basic_block(stage: int, block: int, theirs: str, has_projection: bool, axes: str) -> Table:
+    ours = f"backbone.stages.{stage}.{block}"
+    return {
+        **_normed(f"{ours}.first", f"{theirs}.conv1", f"{theirs}.bn1", axes),
+        **_normed(f"{ours}.second", f"{theirs}.conv2", f"{theirs}.bn2", axes),
+        **(_projection(ours, theirs, axes) if has_projection else {}),
+    }
+
+
+def _pseudo_3d_block(stage: int, block: int, theirs: str, has_projection: bool) -> Table:
+    ours = f"backbone.stages.{stage}.{block}"
+    first, second = f"{theirs}.conv1.forward_block", f"{theirs}.conv2.forward_block"
+    return {
+        **_normed(f"{ours}.first", f"{first}.0", f"{first}.1", "OIHW"),
+        **_normed(f"{ours}.temporal", f"{theirs}.shortcut3d", f"{theirs}.sbn", "OIDHW"),
+        **_normed(f"{ours}.second", f"{second}.0", f"{second}.1", "OIHW"),
+        **(_projection(ours, theirs, "OIDHW") if has_projection else {}),
+    }
+
+
+def _projection(ours: str, theirs: str, axes: str) -> Table:
+    return _normed(f"{ours}.projection", f"{theirs}.downsample.0", f"{theirs}.downsample.1", axes)
+
+
+def _normed(ours: str, convolution: str, norm: str, axes: str) -> Table:
+    return {f"{ours}.convolution.kernel": (f"{convolution}.weight", axes), **_norm(f"{ours}.norm", norm)}
+
+
+def _norm(ours: str, theirs: str) -> Table:
+    names = {"scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    return {f"{ours}.{leaf}": (f"{theirs}.{name}", "C") for leaf, name in names.items()}
+
+
+def _neck(linear: str) -> Table:
+    return {
+        "neck.head.kernel": (f"{linear}.fc_bin", "PIO"),
+        **_norm("neck.norm", "BNNecks.bn1d"),
+        "neck.classifier.kernel": ("BNNecks.fc_bin", "PIO"),
+    }
+
+
+WIDTHS, BLOCKS = (64, 128, 256, 512), (1, 1, 1, 1)  # where a config does not name them
+TABLES: dict[str, Callable[[Mapping[str, Any]], Table]] = {
+    "baseline": lambda config: baseline_table(len(config.get("channels", (0,) * 3))),
+    "gaitset": lambda config: GAITSET,
+    "gaitpart": lambda config: gaitpart_table(len(config.get("channels", (0,) * 3))),
+    "gaitgl": lambda config: gaitgl_table(config.get("depth", 1), config.get("neck", False)),
+    "gln": lambda config: GLN_PHASE_2 if config.get("compact") else GLN_PHASE_1,
+    "gaitbase": lambda config: gaitbase_table(config.get("channels", WIDTHS), config.get("blocks", BLOCKS)),
+    "deepgaitv2": lambda config: deepgaitv2_table(
+        config.get("channels", WIDTHS), config.get("blocks", BLOCKS), config.get("mode", "p3d")
+    ),
 }
+NETWORKS = tuple(TABLES)
 
 
-def infer_config(name: str, shapes: dict, overrides: dict) -> dict:
-    """The model config {"name": ..., fields} that the shapes of a state dict tell; `overrides` are taken as they are.
-
-    shapes: name -> shape. Widths, features, classes, bins, depth and phase are read; the cut into strips is the
-    published one for the depth. What a missing array would tell stays at the constructor's default.
-    """
-    fields = {field: value for field, value in _READERS[name](shapes).items() if value is not None}
-    return {"name": name, **fields, **overrides}
+def key_table(model_config: Mapping[str, Any]) -> Table:
+    """Return the table of names of a network: ours -> (theirs, the letters of their axes)."""
+    return TABLES[model_config["name"]](model_config)
 
 
-def _size(shapes: dict, key: str, axis: int):
-    return shapes[key][axis] if len(shapes.get(key, ())) > axis else None
-
-
-def _widths(shapes: dict, keys: list):
-    widths = tuple(_size(shapes, key, 0) for key in keys)
-    return None if None in widths else widths
-
-
-def _bins(shapes: dict, key: str, maps: int = 1):
-    parts = _size(shapes, key, 0)
-    return None if parts is None else BINS.get(parts // maps)
-
-
-def _stage_widths(shapes: dict):
-    keys = [f"Backbone.forward_block.feature.{number}.conv.weight" for number in (2, 7, 12, 16)]
-    return _widths(shapes, keys[:4] if keys[3] in shapes else keys[:3])
-
-
-def _read_baseline(shapes: dict) -> dict:
-    return {
-        "channels": _stage_widths(shapes),
-        "features": _size(shapes, "FCs.fc_bin", 2),
-        "bins": _bins(shapes, "FCs.fc_bin"),
-        "num_classes": _size(shapes, "BNNecks.fc_bin", 2),
-    }
-
-
-def _read_gaitset(shapes: dict) -> dict:
-    original = is_original_gaitset(shapes)
-    names = [f"set_layer{i}.forward_block" if original else f"set_block{i // 2}.forward_block.2" for i in (2, 4, 6)]
-    head = "fc_bin" if original else "Head.fc_bin"
-    return {
-        "channels": _widths(shapes, [f"{name}.conv.weight" for name in names]),
-        "features": _size(shapes, head, 2),
-        "bins": _bins(shapes, head, maps=2),
-    }
-
-
-def _read_gaitpart(shapes: dict) -> dict:
-    channels = _stage_widths(shapes)
-    halvings = {3: (0, 2, 3), 4: (0, 0, 3, 3)}
-    return {
-        "channels": channels,
-        "halvings": channels and halvings[len(channels)],
-        "features": _size(shapes, "Head.fc_bin", 2),
-        "bins": _bins(shapes, "Head.fc_bin"),
-    }
-
-
-def _read_gaitgl(shapes: dict) -> dict:
-    deep = any(key.startswith("GLConvA0.1.") for key in shapes)
-    number = ".1" if deep else ""
-    keys = [f"{stage}{number}.global_conv3d.conv3d.weight" for stage in ("GLConvA0", "GLConvA1", "GLConvB2")]
-    return {
-        "channels": _widths(shapes, ["conv3d.0.conv3d.weight", *keys]),
-        "depth": 2 if deep else 1,
-        "halvings": 1 if deep else 3,
-        "features": _size(shapes, "Head0.fc_bin", 2),
-        "bins": _bins(shapes, "Head0.fc_bin"),
-        "num_classes": _size(shapes, "Head1.fc_bin", 2),
-    }
-
-
-def _read_gln(shapes: dict) -> dict:
-    compact = any(key.startswith(("encoder_bn.", "reduce_")) for key in shapes)
-    return {
-        "channels": _widths(shapes, [f"sil_stage_{i}.forward_block.2.conv.weight" for i in range(3)]),
-        "lateral_channels": _size(shapes, "lateral_layer1.weight", 0),
-        "features": _size(shapes, "Head.fc_bin", 2),
-        "bins": _bins(shapes, "Head.fc_bin", maps=3),
-        "compact": compact,
-        "compact_features": _size(shapes, "reduce_fc.weight", 0),
-        "num_classes": _size(shapes, "reduce_cls.weight", 0) if compact else None,
-    }
-
-
-_READERS = {
-    "baseline": _read_baseline,
-    "gaitset": _read_gaitset,
-    "gaitpart": _read_gaitpart,
-    "gaitgl": _read_gaitgl,
-    "gln": _read_gln,
-}
-
-
-NETWORKS = tuple(_READERS)
-
-
-def is_original_gaitset(keys) -> bool:
+def is_original_gaitset(keys: Iterable[str]) -> bool:
     """Whether these are names of the original GaitSet release."""
     return any(key.startswith("set_layer") for key in keys)

@@ -1,69 +1,35 @@
 """PyTorch checkpoints of the OpenGait family to our variables and back. torch itself reads and writes the files."""
 
-from pathlib import Path
+import re
+from typing import Any
 
 import jax
 import numpy as np
 
 from gil_jax import torch_keys
+from gil_jax.torch_file import read_checkpoint, write_checkpoint
+from gil_jax.torch_shapes import infer_config
 from gil_jax.train_state import make_network
+
+__all__ = ["convert", "export", "from_torch", "read_checkpoint", "write_checkpoint"]
 
 # Their axes in the order in which our arrays hold them: O out, I in, D time, H height, W width, P parts, C any.
 AXES = {"OIHW": "HWIO", "OIDHW": "DHWIO", "OIT": "TIO", "OI": "IO", "PIO": "PIO", "C": "C"}
 STATISTICS = ("mean", "var", "fixed_bias")
 
 
-def read_checkpoint(path: str) -> tuple[dict, int]:
-    """(state dict of float32 numpy arrays, step) of a file that torch.save wrote.
-
-    The file holds {"model": state dict, "iteration": n}, or a bare state dict (step 0); a prefix `module.` is dropped.
-    Nothing in the file is executed. Raises FileNotFoundError, or ValueError that says what the file holds instead.
-    """
-    torch = _torch()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch reads bytes that are no checkpoint with whatever error they lead it into
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"{path}: not a checkpoint of tensors alone ({reason}). Give the file that torch.save wrote; one that "
-            "pickled a whole module has to be saved again as its state_dict()"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, wanted a state dict or {{'model': state dict}}")
-    step = content.get("iteration", 0)
-    state = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)
-    tensors = {key: value for key, value in state.items() if isinstance(value, torch.Tensor)}
-    if not tensors:
-        raise ValueError(f"{path}: holds no tensors, only the keys {sorted(map(str, content))[:10]}")
-    arrays = {key.removeprefix("module."): value.float().numpy() for key, value in tensors.items()}
-    return {key: value for key, value in arrays.items() if not key.endswith("num_batches_tracked")}, int(step)
-
-
-def write_checkpoint(path: str, state: dict, step: int) -> None:
-    """Write {"model": state dict, "iteration": step} as torch.save does."""
-    torch = _torch()
-    counts = {  # PyTorch's BatchNorm counts its batches, and wants the number back
-        key.replace("running_var", "num_batches_tracked"): torch.tensor(step)
-        for key in state
-        if key.endswith("running_var")
-    }
-    tensors = {key: torch.from_numpy(np.array(value)) for key, value in state.items()}
-    torch.save({"model": {**tensors, **counts}, "iteration": step}, path)
-
-
-def convert(state: dict, name: str, **overrides) -> tuple[dict, dict, dict]:
-    """(model config, params, batch_stats) from a state dict of numpy arrays and the name of a network.
+def convert(state: dict[str, np.ndarray], name: str, **overrides: Any) -> tuple[dict, dict, dict]:
+    """Convert a state dict to (model config, params, batch_stats) of the network `name`.
 
     Widths, classes and bins come from the shapes; overrides are fields of the model config that shapes do not tell
     (height, halvings) or that are to be forced. Raises ValueError with a table of all keys that are missing,
-    unexpected or of another shape, and the likely cause.
+    unexpected or of another shape, and the likely cause; or with the names of arrays that are not finite.
     """
-    if "fc_bin.0" in state:  # the original GaitSet release keeps it in a list
-        state = {**state, "fc_bin": state["fc_bin.0"]}
-        del state["fc_bin.0"]
-    config = torch_keys.infer_config(name, {key: value.shape for key, value in state.items()}, overrides)
+    if name not in torch_keys.NETWORKS:
+        raise ValueError(f"{name!r} has no table of PyTorch names: choose one of {', '.join(torch_keys.NETWORKS)}")
+    state = _join_parts(dict(state), name)
+    _check_finite(state)
+    config = infer_config(name, {key: value.shape for key, value in state.items()}, overrides)
     try:
         wanted = jax.eval_shape(make_network(config).init, 0)
     except ValueError as error:
@@ -79,8 +45,8 @@ def convert(state: dict, name: str, **overrides) -> tuple[dict, dict, dict]:
     return config, params, batch_stats
 
 
-def export(params: dict, batch_stats: dict, config: dict) -> dict:
-    """The state dict of numpy arrays, under the names of the OpenGait family, of a network of this model config."""
+def export(params: dict, batch_stats: dict, config: dict) -> dict[str, np.ndarray]:
+    """Return a network's state dict of numpy arrays under the names of the OpenGait family; config: of the model."""
     state = {}
     for path, (key, axes) in torch_keys.key_table(config).items():
         value = np.asarray(_leaf(params, batch_stats, path))
@@ -90,8 +56,8 @@ def export(params: dict, batch_stats: dict, config: dict) -> dict:
     return state
 
 
-def from_torch(state: dict, table: dict) -> tuple[dict, dict]:
-    """(params, batch_stats) as nested dicts of numpy arrays; every key of the table must be there."""
+def from_torch(state: dict[str, np.ndarray], table: torch_keys.Table) -> tuple[dict, dict]:
+    """Return (params, batch_stats) as nested dicts of numpy arrays; every key of the table must be in the state."""
     params, batch_stats = {}, {}
     for path, (key, axes) in table.items():
         *modules, leaf = _steps(path)
@@ -104,8 +70,39 @@ def from_torch(state: dict, table: dict) -> tuple[dict, dict]:
     return params, batch_stats
 
 
-def _check(state: dict, table: dict, wanted: tuple, name: str) -> None:
-    """Raises ValueError with a table of what does not fit."""
+def _join_parts(state: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Join what some checkpoints keep in a list: the linear layer of GaitSet's original release, a neck per part.
+
+    BNNecks with parallel_BN1d=False has a BatchNorm of d features for each of p parts, otherwise one of all features,
+    ordered part by part in Baseline and feature by feature in the other networks.
+    """
+    if "fc_bin.0" in state:
+        state["fc_bin"] = state.pop("fc_bin.0")
+    parts = sorted({int(found[1]) for key in state if (found := re.match(r"BNNecks\.bn1d\.(\d+)\.", key))})
+    for leaf in ("weight", "bias", "running_mean", "running_var"):
+        keys = [f"BNNecks.bn1d.{part}.{leaf}" for part in parts]
+        if keys and all(key in state for key in keys) and parts == list(range(len(parts))):
+            joined = np.stack([state.pop(key) for key in keys], axis=0 if name == "baseline" else 1)
+            state[f"BNNecks.bn1d.{leaf}"] = joined.reshape(-1)
+    return state
+
+
+def _check_finite(state: dict[str, np.ndarray]) -> None:
+    wrong = [
+        f"{key} ({np.sum(~np.isfinite(value))} of {value.size} values)"
+        for key, value in state.items()
+        if not np.all(np.isfinite(value))
+    ]
+    if wrong:
+        raise ValueError(
+            f"The checkpoint holds numbers that are not finite, in {', '.join(wrong[:5])}"
+            f"{f' and {len(wrong) - 5} more arrays' if len(wrong) > 5 else ''}: its training diverged or the file is "
+            "damaged; convert an earlier checkpoint"
+        )
+
+
+def _check(state: dict, table: torch_keys.Table, wanted: tuple[dict, dict], name: str) -> None:
+    """Raise ValueError with a table of what does not fit."""
     expected = {}
     for path, (key, axes) in table.items():
         shape = _leaf(*wanted, path).shape
@@ -145,21 +142,25 @@ def _shape_cause(found: tuple, expected: tuple) -> str:
 
 
 def _other_network(state: dict, name: str) -> str:
-    """A hint where the names fit another network better."""
+    """Hint at the network that the names fit better."""
 
-    def matches(other):
-        config = torch_keys.infer_config(other, {key: value.shape for key, value in state.items()}, {})
+    def matches(other: str) -> tuple[float, float]:
+        """The share of the file's keys that a network knows, then of the network's keys that are in the file."""
+        config = infer_config(other, {key: value.shape for key, value in state.items()}, {})
         tables = [torch_keys.key_table(config)] + ([torch_keys.GAITSET_ORIGINAL] if other == "gaitset" else [])
-        return max(sum(key.format(part=0) in state for key, _ in table.values()) / len(table) for table in tables)
+        hits = [sum(key.format(part=0) in state for key, _ in table.values()) for table in tables]
+        return max(hits) / len(state), max(hit / len(table) for hit, table in zip(hits, tables, strict=True))
 
     scores = {other: matches(other) for other in torch_keys.NETWORKS}
-    best = max(scores, key=scores.get)
+    best = max(scores, key=lambda other: scores[other])
     return f" its keys look like {best}, try --model={best}" if best != name and scores[best] > scores[name] else ""
 
 
 def _interleaved_parts(bins: tuple) -> np.ndarray:
-    """Where the original release keeps each of our parts: it goes through the bins from few strips to many and takes
-    both branches of each in turn; we have all bins of one branch, then all of the other.
+    """Index the parts of GaitSet's original release by ours.
+
+    It orders the bins from few strips to many, both branches of each in turn; we have all bins of one branch, then all
+    of the other.
     """
     starts, start = {}, 0
     for count in sorted(bins):
@@ -182,18 +183,10 @@ def _leaf(params, batch_stats, path: str):
 
 
 def _names(key: str, state: dict) -> list:
-    """The keys of the state that one entry of a table stands for."""
+    """List the keys of the state that one entry of a table stands for."""
     if "{part}" not in key:
         return [key]
     parts = 0
     while key.format(part=parts) in state:
         parts += 1
     return [key.format(part=part) for part in range(parts)]
-
-
-def _torch():
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("PyTorch checkpoints need PyTorch: pip install 'gil_jax[torch]'") from error
-    return torch

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gil_jax.models import build_model
+from gil_jax.ops.convolution import convolution_method
 
 
 class TrainState(NamedTuple):
@@ -33,7 +34,8 @@ class Network(NamedTuple):
 
 
 def make_network(model_config) -> Network:
-    """The network of `config.model`; raises ValueError that names the field where the config does not fit."""
+    """Make the network of `config.model`; raise ValueError that names the field where the config does not fit."""
+    method = model_config.get("convolution", "auto")
 
     def build(seed):
         key = jax.random.key(seed)
@@ -60,11 +62,14 @@ def make_network(model_config) -> Network:
 
     def train(params, batch_stats, silhouettes, frame_mask, key):
         model = merge(params, batch_stats, key, training=True)
-        output = model(silhouettes, frame_mask)
+        with convolution_method(method):
+            output = model(jnp.asarray(silhouettes), jnp.asarray(frame_mask))
         return output, split(model)[2]
 
     def embed(params, batch_stats, silhouettes, frame_mask):
-        return merge(params, batch_stats, jax.random.key(0), training=False)(silhouettes, frame_mask)
+        with convolution_method(method):
+            model = merge(params, batch_stats, jax.random.key(0), training=False)
+            return model(jnp.asarray(silhouettes), jnp.asarray(frame_mask))
 
     return Network(init, train, embed)
 

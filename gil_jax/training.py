@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gil_jax.augmentation import make_augmentation
-from gil_jax.data.transforms import cut_width
+from gil_jax.data.transforms import cut_width, frames_range
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
 from gil_jax.sharding import batch_sharding, replicated, state_sharding
@@ -44,7 +44,7 @@ def make_training(config: ConfigDict) -> Training:
         schedule,
         config.seed,
         people=config.data.subjects_per_batch,
-        accumulate=config.train.accumulate,
+        accumulate=config.optim.accumulate,
         augment=make_augmentation(config.data.augment, config.data.height),
     )
 
@@ -80,7 +80,7 @@ def lower_step(training: Training, mesh: Mesh) -> tuple[jax.stages.Lowered, Trai
 
 
 def _batch_shapes(config: ConfigDict) -> Batch:
-    n, s, h = batch_size(config), config.data.frames, config.data.height
+    n, (_, s), h = batch_size(config), frames_range(config.data.frames), config.data.height
     return Batch(
         jax.ShapeDtypeStruct((n, s, h, cut_width(h)), jnp.uint8),
         jax.ShapeDtypeStruct((n, s), jnp.bool_),

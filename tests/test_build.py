@@ -29,6 +29,7 @@ from raw_trees import (
 import data_prep.build
 from data_prep.align import align_silhouette
 from data_prep.build import BuildError, build_dataset, main
+from data_prep.options import ReadingOptions
 from gil_jax.data.source import SilhouetteSource, find_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -251,7 +252,11 @@ def test_a_stopped_build_goes_on_and_nobody_is_left_behind(tmp_path, large, how)
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(is_running, workers))
-    expected = {"owner killed": (-9, ""), "worker killed": (1, "killed"), "interrupted": (130, "STOPPED by hand")}[how]
+    expected = {
+        "owner killed": (-9, ""),
+        "worker killed": (1, "killed"),
+        "interrupted": (130, "the same command goes on"),
+    }[how]
     assert process.returncode == expected[0], output
     assert expected[1] in output
     with pytest.raises(FileNotFoundError):
@@ -275,7 +280,7 @@ def test_a_full_disk_stops_the_build_and_it_goes_on(tmp_path, large):
     with start(raw, tmp_path, "--processes=1", "--on_error=skip", preexec_fn=small_disk) as process:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "STOPPED" in output
+    assert "error: " in output
     assert "array_record" in output
     assert "Traceback" not in output
     with pytest.raises(FileNotFoundError):
@@ -361,8 +366,8 @@ def test_a_link_to_nowhere_is_a_fault(tmp_path):
 def test_a_file_that_vanishes_after_the_listing_is_a_fault(tmp_path, monkeypatch):
     raw = write_folder(casia_files(), tmp_path / "raw")
     gone = raw / "001/nm-01/000/001-nm-01-000-003.png"
-    cut = data_prep.build._jobs
-    monkeypatch.setattr("data_prep.build._jobs", lambda *arguments: gone.unlink() or cut(*arguments))
+    cut = data_prep.build.make_jobs
+    monkeypatch.setattr("data_prep.build.make_jobs", lambda *arguments: gone.unlink() or cut(*arguments))
     with pytest.raises(BuildError, match=r"001-nm-01-000-003\.png"):
         build(raw, tmp_path / "built")
 
@@ -383,7 +388,7 @@ def test_nobody_in_any_frame(tmp_path):
         ({"height": 65}, "--height=65"),
         ({"on_error": "ignore"}, "--on_error"),
         ({"raw": "/nowhere"}, "/nowhere"),
-        ({"password_file": "/nowhere"}, "--password_file=/nowhere"),
+        ({"reading": ReadingOptions(password_file="/nowhere")}, "--password_file=/nowhere"),
     ],
 )
 def test_wrong_arguments_name_themselves_and_leave_nothing(tmp_path, options, words):
@@ -406,7 +411,7 @@ def test_the_command_prints_what_it_found(tmp_path, capsys, monkeypatch):
     (tmp_path / "password").write_bytes(b"not this\n" + PASSWORD + b"\n")
     arguments.append(f"--password_file={tmp_path / 'password'}")
     assert main(arguments) == 1
-    assert "STOPPED: " in (error := capsys.readouterr().err)
+    assert "error: " in (error := capsys.readouterr().err)
     assert "001-nm-01-000-003.png" in error
     assert main([*arguments, "--on_error=skip"]) == 0
     captured = capsys.readouterr()

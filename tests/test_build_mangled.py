@@ -16,6 +16,7 @@ from gil_jax.data.source import SilhouetteSource
 LABELS = [(s, c, "000") for s in ("001", "002") for c in ("nm-01", "cl-02")]
 FILES = casia_files(LABELS, frames=5)
 FRAMES = {label: [align_silhouette(draw_frame(100 * i + k), 64) for k in range(1, 6)] for i, label in enumerate(LABELS)}
+OTHERS = tar_bytes(casia_files([("003", "nm-01", "000"), ("003", "cl-02", "000")], frames=5), "w:gz")
 
 # Each turns (files, name of a file, random bytes) into other files.
 DAMAGE = {
@@ -32,7 +33,7 @@ DAMAGE = {
     },
     "a pickle": lambda files, name, junk: {**files, f"{name.rsplit('/', 1)[0]}/s.pkl": junk},
     "an archive": lambda files, name, junk: {**files, "003.tar.gz": junk},
-    "a whole archive cut": lambda files, name, junk: {**files, "003.tgz": tar_bytes(FILES, "w:gz")[: 10 * len(junk)]},
+    "a whole archive cut": lambda files, name, junk: {**files, "003.tgz": OTHERS[: 10 * len(junk)]},
     "outside": lambda files, name, junk: {**files, f"../{name}": junk} if junk else files,
 }
 

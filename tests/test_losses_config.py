@@ -146,7 +146,7 @@ def test_no_gradient_flows_through_the_metrics(output):
     loss_fn = make_loss(config)
 
     def metric(output):
-        return sum(loss_fn(output, LABELS, jnp.int32(60_000), jax.random.key(0))[1].values())
+        return sum(loss_fn(output, jnp.asarray(LABELS), jnp.int32(60_000), jax.random.key(0))[1].values())
 
     gradient = jax.jit(jax.grad(metric))(output)
     jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0), gradient)

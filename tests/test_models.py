@@ -1,4 +1,4 @@
-"""What every network promises: any length in any bucket, its initialisation, its precision, and clear errors."""
+"""Promises of every network: any length in any bucket, its initialisation, its precision, and clear errors."""
 
 import math
 
@@ -10,7 +10,7 @@ from flax import nnx
 
 from gil_jax.models import MODELS, build_model
 from gil_jax.models.layers import BatchNorm
-from gil_jax.train_state import make_network
+from gil_jax.train_state import count_parameters, make_network
 
 SMALL = {
     "baseline": {"channels": (2, 4, 8), "features": 8, "num_classes": 5},
@@ -18,17 +18,19 @@ SMALL = {
     "gaitpart": {"channels": (2, 4, 8), "features": 8},
     "gaitgl": {"channels": (2, 4, 8, 8), "features": 8, "num_classes": 5, "depth": 2},
     "gln": {"channels": (2, 4, 8), "lateral_channels": 4, "features": 4, "height": 64},
+    "gaitbase": {"channels": (2, 4, 4, 8), "features": 4, "num_classes": 5},
+    "deepgaitv2": {"channels": (2, 4, 4, 8), "features": 4, "num_classes": 5, "mode": "p3d"},
 }
 LENGTHS = (7, 1, 2, 3, 4)
 
 
 def pad(sequence, frames):
-    """Padded with white frames: a network that looks at them is found out."""
+    """Pad with white frames, which change the result of a network that looks at them."""
     return np.pad(sequence, [(0, frames - len(sequence)), (0, 0), (0, 0)], constant_values=255)
 
 
 def variables(network):
-    """(params, batch_stats) as if trained; much faster than the initialisation, which compiles for every shape."""
+    """(params, batch_stats) drawn at random; much faster than the initialisation, which compiles for every shape."""
     draw = np.random.default_rng(0)
     params, batch_stats = jax.tree.map(
         lambda x: jnp.asarray(draw.uniform(-0.5, 1.0, x.shape), jnp.float32), jax.eval_shape(network.init, 0)
@@ -38,7 +40,7 @@ def variables(network):
 
 @pytest.fixture(scope="module", params=MODELS)
 def trained(request):
-    """(name, network, params, batch_stats that are not those of the start, sequences, compiled embedding)."""
+    """(name, network, params, random batch_stats, sequences, compiled embedding)."""
     config = {"name": request.param, **SMALL[request.param]}
     network = make_network(config)
     params, batch_stats = variables(network)
@@ -62,10 +64,9 @@ def test_an_embedding_is_the_same_alone_in_a_batch_and_in_any_bucket(trained):
     together = in_batch(embed, sequences, 7)
     assert np.all(np.isfinite(together))
     scale = np.abs(together).max()
-    np.testing.assert_allclose(in_batch(embed, sequences, 12), together, atol=1e-5 * scale)
-    for i in (0, 1, 2):  # 7, 1 and 2 frames
-        alone = in_batch(embed, [sequences[i]], LENGTHS[i])
-        np.testing.assert_allclose(alone[0], together[i], atol=1e-5 * scale)
+    for picked, bucket in (([0, 2], 12), ([1], 1)):  # 7 and 2 frames, 1 frame
+        others = in_batch(embed, [sequences[i] for i in picked], bucket)
+        np.testing.assert_allclose(others, together[picked], atol=1e-5 * scale)
 
 
 def test_padded_frames_leave_no_trace_in_training(trained):
@@ -117,12 +118,26 @@ def test_statistics_move_by_a_tenth_towards_the_unbiased_variance():
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_statistics_of_frames_see_real_frames_alone():
+    """As the batch of the real frames alone, whatever the padding holds."""
+    draw = np.random.default_rng(0)
+    frames = jnp.asarray(draw.normal(2, 3, (2, 4, 3, 2, 5)), jnp.float32)
+    mask = jnp.asarray([[True, True, True, False], [True, False, False, False]])
+    masked, alone = BatchNorm(5, rngs=nnx.Rngs(0)), BatchNorm(5, rngs=nnx.Rngs(0))
+    result, expected = masked(frames, mask), alone(frames[mask])
+    np.testing.assert_allclose(result[mask], expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(masked.mean[...], alone.mean[...], rtol=1e-6)
+    np.testing.assert_allclose(masked.var[...], alone.var[...], rtol=1e-6)
+
+
 INITIAL = {
     "baseline": {"num_classes": 74},
     "gaitset": {},
     "gaitpart": {},
     "gaitgl": {"num_classes": 74},
     "gln": {"compact": True, "num_classes": 74},
+    "gaitbase": {"num_classes": 74},
+    "deepgaitv2": {"num_classes": 74, "mode": "3d", "channels": (32, 64, 128, 128)},
 }
 
 
@@ -171,6 +186,12 @@ def test_initialisation_is_that_of_the_reference(name):
     ({"name": "gaitpart", "halvings": (0, 2)}, "model.halvings"),
     ({"name": "gaitpart", "halvings": (0, 2, 5)}, "model.halvings"),
     ({"name": "gaitpart", "channels": (32, 64, 126)}, "model.channels"),
+    ({"name": "gaitbase"}, "model.num_classes"),
+    ({"name": "gaitbase", "num_classes": 5, "blocks": (1, 1, 1)}, "model.blocks"),
+    ({"name": "gaitbase", "num_classes": 5, "channels": (64, 128, 256)}, "model.channels"),
+    ({"name": "deepgaitv2", "num_classes": 5, "mode": "4d"}, "model.mode"),
+    ({"name": "deepgaitv2", "num_classes": 5, "blocks": (1, 4, 0, 1)}, "model.blocks"),
+    ({"name": "gaitset", "convolution": "fft"}, "model.convolution"),
     ({"name": "gln", "num_classes": -1}, "model.num_classes"),
     ({"name": "gln", "compact": True}, "model.num_classes"),
     ({"name": "gln", "dropout": 1.0}, "model.dropout"),
@@ -195,6 +216,40 @@ def test_height_128_and_other_bins(name):
     output = jax.eval_shape(network.embed, *shapes, jnp.zeros((2, 4, 128, 88), jnp.uint8), jnp.ones((2, 4), bool))
     copies = {"gaitset": 2, "gln": 3}.get(name, 1)
     assert output.embeddings.shape == (2, 10 * copies, fields["features"])
+
+
+PARAMETERS = [
+    ({"name": "gaitbase", "num_classes": 74}, 7_305_408),
+    ({"name": "gaitbase", "num_classes": 3000}, 19_290_304),
+    ({"name": "deepgaitv2", "num_classes": 250}, 9_060_288),
+    ({"name": "deepgaitv2", "num_classes": 3000, "blocks": (1, 4, 4, 1)}, 25_492_160),
+    ({"name": "deepgaitv2", "num_classes": 20000, "blocks": (1, 4, 4, 1), "mode": "3d"}, 111_487_680),
+    ({"name": "deepgaitv2", "num_classes": 250, "mode": "2d"}, 8_026_304),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "count"), PARAMETERS)
+def test_published_networks_have_the_parameters_of_the_reference(config, count):
+    params, _ = jax.eval_shape(make_network(config).init, 0)
+    assert count_parameters(params) == count
+
+
+def test_the_convolutions_of_a_config_are_those_of_xla_if_it_says_so():
+    """In the forward and the backward pass: each of a convolution's two gradients is a convolution again."""
+    texts = []
+    for method in ("auto", "xla"):
+        network = make_network({"name": "gaitbase", **SMALL["gaitbase"], "convolution": method})
+
+        def loss(params, batch_stats, network=network):
+            silhouettes, mask = jnp.zeros((2, 3, 64, 44), jnp.uint8), jnp.ones((2, 3), bool)
+            return network.train(params, batch_stats, silhouettes, mask, jax.random.key(0))[0].embeddings.sum()
+
+        lowered = jax.jit(jax.grad(loss)).lower(*jax.eval_shape(network.init, 0))
+        texts.append(lowered.as_text())
+    assert "while" in texts[0]
+    assert "while" not in texts[1]
+    convolutions = 1 + 2 * 4 + 3
+    assert texts[1].count("stablehlo.convolution") == 3 * convolutions - 1  # silhouettes have no gradient
 
 
 def test_dropout_follows_the_key_and_rests_in_evaluation():

@@ -1,12 +1,15 @@
 """Every network against the numbers of the PyTorch reference in tests/golden/models.
 
-The bounds, relative to the largest value of a tensor, are 1e-5 for embeddings, logits and losses, 2e-4 for gradients
-and 1e-4 for the parameters after three steps, where float32 allows them. Two things do not:
+The bounds, relative to the largest value of a tensor, are 1e-5 for embeddings, logits, losses and BatchNorm statistics,
+2e-4 for gradients and 1e-4 for the state after three steps, where float32 allows them. Three things do not:
 - the reference computes distances as |a|^2 + |b|^2 - 2ab, which cancels, so its triplet loss is itself rounded by up
-  to 3e-4. The loss here does not cancel; what the golden loss of the golden embeddings lacks is added to the bound.
+  to 3e-4. The loss here does not cancel; the error of the golden loss of the golden embeddings is added to the bound.
 - at learning rate 0.1 some of these tiny networks collapse onto nearly equal embeddings and amplify every rounding.
   LATER holds what PyTorch 2.13 reaches there: networks of torch's own layers, started from the golden weights moved
-  by 1e-7, end so far from the golden numbers (three to five starts each, rounded up).
+  by 1e-7, end so far from the golden numbers (three to five starts each, rounded up). baseline and gln_phase2 move so
+  far that only the loss after the first update can be compared.
+- the gradients of the networks with a BatchNorm after every convolution are sums that nearly cancel: PyTorch's own
+  float32 differs from the golden float64 by up to 1.3e-3.
 """
 
 from pathlib import Path
@@ -48,18 +51,38 @@ CASES = {
         "dropout": 0.0,
         "num_classes": 5,
     },
+    "gaitbase": {"name": "gaitbase", "channels": (2, 4, 6, 8), "features": 6, "num_classes": 5},
+    **{
+        f"deepgaitv2_{mode}": {
+            "name": "deepgaitv2",
+            "mode": mode,
+            "channels": (2, 4, 6, 8),
+            "blocks": (1, 2, 2, 1),
+            "features": 6,
+            "num_classes": 5,
+        }
+        for mode in ("2d", "3d", "p3d")
+    },
 }
-SOFTMAX = {"baseline": (16, 0.1), "gaitgl": (1, 0.0), "gaitgl_oumvlp": (1, 0.1), "gln_phase2": (16, 0.1)}
+RESIDUAL = ("gaitbase", "deepgaitv2_2d", "deepgaitv2_3d", "deepgaitv2_p3d")
+SOFTMAX = {  # case -> scale, smoothing
+    "baseline": (16, 0.1),
+    "gaitgl": (1, 0.0),
+    "gaitgl_oumvlp": (1, 0.1),
+    "gln_phase2": (16, 0.1),
+    **dict.fromkeys(RESIDUAL, (16, 0.1)),
+}
 TERMS = {"triplet": 1.0, "softmax": 0.1, "infonce": 1.0}
-GRADIENTS = {"gaitgl_oumvlp": 5e-4}  # PyTorch reaches 3.6e-4
-LATER = {  # case -> bounds of the loss at step 1, at step 2, and of the state after step 3
-    "baseline": (1e-4, 1.5e-2, 1.0),
+GRADIENTS = {"gaitgl_oumvlp": 5e-4, **dict.fromkeys(RESIDUAL, 3e-3)}  # PyTorch reaches 3.6e-4 and 1.3e-3
+LATER = {  # case -> bounds of the loss at step 1, at step 2, and of the state after step 3; None: chaotic
+    "baseline": (1e-4, None, None),
     "gaitset": (1e-4, 1e-4, 1e-4),
     "gaitpart": (1e-4, 3e-3, 1.5e-2),
     "gaitgl": (1e-4, 1e-4, 5e-3),
     "gaitgl_oumvlp": (1e-4, 5e-4, 5e-3),
     "gln_phase1": (1e-5, 1e-5, 1e-4),
-    "gln_phase2": (1e-4, 1.5e-2, 0.6),
+    "gln_phase2": (1e-4, None, None),
+    **dict.fromkeys(RESIDUAL, (2e-5, 2e-5, 2e-4)),  # forgotten weight decay moves the state by 2.8e-4
 }
 
 
@@ -67,14 +90,15 @@ def relative_error(ours, theirs):
     return np.max(np.abs(np.asarray(ours) - theirs)) / max(np.max(np.abs(theirs)), 1e-12)
 
 
-def weighted_triplet(embeddings, labels):
-    """Every triplet at once, as reference.md has it: fine for nine sequences."""
+def triplet(embeddings, labels, weighted):
+    """All triplets at once, each part by the mean of its active ones: fine for nine sequences."""
     x = embeddings.transpose(1, 0, 2)
     squared = ((x[:, :, None] - x[:, None]) ** 2).sum(-1)
     distance = jnp.where(squared > 0, jnp.sqrt(jnp.where(squared > 0, squared, 1.0)), 0.0)
-    unit = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-    away = 1 - (unit @ unit.transpose(0, 2, 1) + 1) / 2 + 0.01
-    distance = distance * jax.lax.stop_gradient(1 + away / away.max())
+    if weighted:
+        unit = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+        away = 1 - (unit @ unit.transpose(0, 2, 1) + 1) / 2 + 0.01
+        distance = distance * jax.lax.stop_gradient(1 + away / away.max())
     same = labels[:, None] == labels
     loss = jax.nn.relu(distance[:, :, :, None] - distance[:, :, None, :] + 0.2)
     loss = jnp.where(same[:, :, None] & ~same[:, None, :], loss, 0.0)
@@ -97,7 +121,7 @@ def cross_entropy(logits, labels, scale, smoothing):
 
 
 def losses(case, output, labels):
-    terms = {"triplet": weighted_triplet(output.embeddings, labels)}
+    terms = {"triplet": triplet(output.embeddings, labels, weighted=case not in RESIDUAL)}
     if case in SOFTMAX:
         terms["softmax"] = cross_entropy(output.logits, labels, *SOFTMAX[case])
     if case.startswith("gaitgl"):
@@ -107,7 +131,7 @@ def losses(case, output, labels):
 
 @pytest.fixture(scope="module", params=[*CASES, "gaitset by winograd", "gaitgl by winograd"])
 def golden(request):
-    """(case, its numbers, the network, params, batch_stats); they are narrow, Winograd's way is for wide ones."""
+    """(case, its numbers, the network, params, batch_stats); the networks are narrow, Winograd is for wide ones."""
     case, _, by_winograd = request.param.partition(" by ")
     with np.load(GOLDEN / f"{case}.npz") as file:
         numbers = dict(file)
@@ -133,20 +157,30 @@ def test_converted_variables_are_those_of_the_network(golden):
 
 
 def test_embeddings_of_all_lengths_in_one_padded_batch(golden):
-    _, numbers, network, params, batch_stats = golden
+    case, numbers, network, params, batch_stats = golden
     single = [numbers[f"eval/{i}/silhouettes"][0] for i in range(4 + ("eval/4/silhouettes" in numbers))]
     longest = max(map(len, single)) + 3
     silhouettes = np.stack([np.pad(x, [(0, longest - len(x)), (0, 0), (0, 0)], constant_values=255) for x in single])
     frame_mask = np.arange(longest) < np.array([[len(x)] for x in single])
-    embeddings = jax.jit(network.embed)(params, batch_stats, silhouettes, frame_mask).embeddings
-    for i, embedding in enumerate(embeddings):
-        assert relative_error(embedding, numbers[f"eval/{i}/embedding"][0]) < 1e-5
+    behind_neck = make_network({**CASES[case], "use_neck": True}) if case in RESIDUAL else None
+
+    @jax.jit
+    def embed(*arguments):
+        embeddings = {"embedding": network.embed(*arguments).embeddings}
+        if behind_neck:
+            embeddings["embedding_neck"] = behind_neck.embed(*arguments).embeddings
+        return embeddings
+
+    for name, embeddings in embed(params, batch_stats, silhouettes, frame_mask).items():
+        for i, embedding in enumerate(embeddings):
+            assert relative_error(embedding, numbers[f"eval/{i}/{name}"][0]) < 1e-5, (name, i)
 
 
 def test_three_training_steps(golden):
     case, numbers, network, params, batch_stats = golden
     labels = numbers["train/labels"]
     frame_mask = np.ones(numbers["train/silhouettes"].shape[:2], bool)
+    weights = TERMS | ({"softmax": 1.0} if case in RESIDUAL else {})
     optimizer = optax.chain(optax.add_decayed_weights(5e-4), optax.sgd(0.1, momentum=0.9))
 
     @jax.jit
@@ -156,7 +190,8 @@ def test_three_training_steps(golden):
                 params, batch_stats, numbers["train/silhouettes"], frame_mask, jax.random.key(0)
             )
             terms = losses(case, output, labels)
-            return sum(TERMS[term] * loss for term, loss in terms.items()), (output, terms, stats)
+            total = sum(weights[term] * loss for term, loss in terms.items())
+            return total, (output, terms, stats)
 
         (total, (output, terms, stats)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
         updates, opt_state = optimizer.update(gradients, opt_state, params)
@@ -180,8 +215,11 @@ def test_three_training_steps(golden):
     found = jax.tree.map(relative_error, batch_stats, theirs("stats_after_1/")[1])
     assert max(jax.tree.leaves(found), default=0) < 1e-5, found
 
-    for i in (1, 2):
+    *losses_later, after_3 = LATER[case]
+    for i, bound in enumerate(losses_later, start=1):
+        if bound is None:
+            return
         params, batch_stats, opt_state, *_, total = step(params, batch_stats, opt_state)
-        assert relative_error(total, numbers[f"train/loss_total/{i}"]) < LATER[case][i - 1], i
+        assert relative_error(total, numbers[f"train/loss_total/{i}"]) < bound, i
     found = jax.tree.map(relative_error, (params, batch_stats), theirs("after_3/"))
-    assert max(jax.tree.leaves(found)) < LATER[case][2], found
+    assert max(jax.tree.leaves(found)) < after_3, found

@@ -50,7 +50,7 @@ def test_a_split_file(tmp_path):
         ('{"train": ["001"], "test": ["001", "002"]}', "in train and in test: 001"),
         ('{"train": ["001"], "test": ["999"]}', "do not hold: 999"),
         ('{"train": "001", "test": ["002"]}', "lists of subject names"),
-        ('{"train": [1], "test": ["002"]}', "lists of subject names"),
+        ('{"train": [1], "test": ["002"]}', r"'train' holds '1' \(a number\): write names"),
         ('{"train": [], "test": []}', "lists of subject names"),
         ("[]", "JSON object"),
         ("{", "is not JSON"),
@@ -146,3 +146,55 @@ def test_a_bad_protocol_file_is_named(tmp_path, content):
 @pytest.mark.parametrize(("name", "members"), [("grew", 26001), ("ccpg", 200), ("sustech1k", 1050), ("gait3d", 4000)])
 def test_published_people_are_counted(name, members):
     assert len(PROTOCOLS[name].subjects) == members
+
+
+# --- files of other programs ------------------------------------------------------------------------------------------
+
+SPLIT = '{"train": ["Jose\u0301", "Anna"], "test": ["Zoe\u0308"]}'  # letters apart, as a Mac writes them
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_split_in_any_spelling_of_unicode(tmp_path, encoding):
+    path = tmp_path / "mine.json"
+    path.write_bytes(json.dumps(json.loads(SPLIT), ensure_ascii=False).encode(encoding))
+    split = load_split(str(path), CASIA_B, ["Anna", "Jos\u00e9", "Zo\u00eb"])
+    assert (split.train, split.test) == (("Anna", "Jos\u00e9"), ("Zo\u00eb",))
+    apart = load_split(str(path), CASIA_B, ["Anna", "Jose\u0301", "Zoe\u0308"])
+    assert apart.test == ("Zoe\u0308",)
+
+
+def test_names_of_a_protocol_are_composed(tmp_path):
+    protocol = _load(tmp_path, {"gallery": ["e\u0301te\u0301"], "probes": {"P": ["hiver"]}})
+    assert protocol.gallery == ("\u00e9t\u00e9",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"", "an empty file"),
+        (b"\xff\xfe{", "is not JSON"),
+        (b'{"train": ["Jos\xe9"]}', "byte 15 is 0xe9"),
+        (b'{"subjects": []}', "Found the keys subjects"),
+        (b'{"train": [], "test": []}', "Found two empty lists"),
+        (b'{"train": {"001": 1}, "test": []}', "'train' with .* \\(an object\\)"),
+        (b'{"TRAIN_SET": [1], "TEST_SET": []}', "'TRAIN_SET' holds '1' \\(a number\\)"),
+        (b'{"TRAIN_SET": ["999"], "TEST_SET": []}', "do not hold: 999"),
+        (b'{"TRAIN_SET": ["001"], "TEST_SET": ["001"]}', "in train and in test: 001"),
+        (b'"001"', "JSON object .* found '001' \\(text\\)"),
+    ],
+)
+def test_what_a_file_holds_instead_of_a_split_is_said(tmp_path, content, message):
+    path = tmp_path / "bad.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_split(str(path), CASIA_B, PEOPLE)
+    assert "bad.json" in str(caught.value)
+
+
+def test_opengaits_files_keep_those_who_are_present(tmp_path):
+    path = tmp_path / "HID.json"
+    path.write_text(json.dumps({"TRAIN_SET": [], "TEST_SET": ["001", "002", "probe"]}))
+    split = load_split(str(path), CASIA_B, ["001", "probe"])
+    assert (split.train, split.test) == ((), ("001", "probe"))

@@ -22,9 +22,11 @@ from raw_trees import (
     zip_bytes,
 )
 
-from data_prep.archives import Fault, PasswordError
-from data_prep.raw import list_raw, natural_order, read_files
+from data_prep.faults import Fault
+from data_prep.raw import list_raw, read_files
+from data_prep.walk import natural_order
 from data_prep.workers import Workers
+from data_prep.zip_archive import PasswordError
 
 
 def listed(raw, passwords=(PASSWORD,)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gil_jax import torch_keys
-from gil_jax.checkpoint import restore_network
+from gil_jax.checkpoint import load_network
 from gil_jax.cli import main
 from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
 from gil_jax.train_state import make_network
@@ -138,7 +138,7 @@ def test_commands_convert_evaluates_the_same_and_export(tmp_path, capsys):
     assert main(["convert", file, "--model=gaitgl", f"--out={workdir}"]) == 0
     assert "num_classes=5" in capsys.readouterr().out
     model = json.loads((tmp_path / "workdir" / "config.json").read_text())["model"]
-    step, params, batch_stats = restore_network(workdir)
+    step, params, batch_stats = load_network(workdir)
     assert step == 70
     with np.load(GOLDEN / "gaitgl.npz") as numbers:
         silhouettes, expected = numbers["eval/2/silhouettes"], numbers["eval/2/embedding"]

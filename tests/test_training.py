@@ -1,5 +1,6 @@
 """Training as a whole: stop and resume equals going on, eight devices equal one, and what a workdir holds."""
 
+import ast
 import json
 import os
 import re
@@ -13,8 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from gil_jax import sharding
-from gil_jax.checkpoint import open_checkpoints, restore_network
+from gil_jax import checkpoint, sharding
+from gil_jax.checkpoint import folder_of, load_network, steps_of
 from gil_jax.data.dataset import open_dataset
 from gil_jax.train_loop import evaluate, train_and_evaluate
 
@@ -56,10 +57,9 @@ def compiled_once(tmp_path_factory):
 
 def _arrays(workdir, step=None):
     """Every array of a checkpoint of a workdir, optimiser included."""
-    with open_checkpoints(str(workdir)) as manager:
-        step = manager.latest_step() if step is None else step
-        read = manager.restore(step)
-    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(dict(read))}
+    folder = folder_of(workdir) / str(step or steps_of(str(workdir))[-1])
+    read = {item: checkpoint._read(folder / item) for item in ("network", "optimizer")}
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree_util.tree_leaves_with_path(read)}
 
 
 def _assert_same_bits(some, others):
@@ -87,7 +87,7 @@ def test_the_main_job_prints_a_table_and_keeps_everything(straight):
         assert word in done.stdout
     assert "12/12" in done.stderr
     assert re.search(r"Seconds: \d+ data, \d+ network and compilation, \d+ training, \d+ evaluation\n$", done.stdout)
-    report = json.loads((workdir / "eval" / "synthetic-12.json").read_text())
+    report = json.loads((workdir / "eval" / "synthetic-first_5-casia_b-euclidean-12.json").read_text())
     assert {"dataset", "split", "step", "metric", "protocol", "views", "rank1", "baseline_gei"} <= report.keys()
     assert (report["dataset"], report["split"], report["step"]) == ("synthetic", "first-5", 12)
     assert report["views"] == ["000", "090"]
@@ -104,12 +104,18 @@ def test_the_main_job_prints_a_table_and_keeps_everything(straight):
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, 13))
     assert [line["step"] for line in lines if "eval/NM/excluding_identical_view" in line] == [12]
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
-    assert json.loads((workdir / "config.json").read_text())["train"]["steps"] == 12
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["train"]["steps"], config["optim"]["total_steps"]) == (12, 12)
+    run = json.loads((workdir / "run.json").read_text())
+    assert run["versions"]["jax"] == jax.__version__
+    assert (run["config"], run["start_step"], run["devices"]["number"]) == (config, 0, 1)
+    assert run["data"]["fingerprint"] == json.loads((workdir / "data.json").read_text())["fingerprint"]
+    assert {"steps_per_second", "sequences_per_second", "input_wait_share", "parameter_norm"} <= lines[-2].keys()
 
 
 def test_evaluation_alone_gives_the_same_numbers(straight, records, tmp_path):
     workdir, _ = straight
-    path = workdir / "eval" / "synthetic-12.json"
+    path = workdir / "eval" / "synthetic-first_5-casia_b-euclidean-12.json"
     before = json.loads(path.read_text())
     path.unlink()
     done = _run(workdir, records, "--mode=eval", "--step=12")
@@ -151,26 +157,25 @@ def test_killed_at_any_moment_it_reaches_the_same_bits(straight, records, tmp_pa
     assert numbers == [(line["step"], line["loss"]) for line in _lines(straight[0]) if "loss" in line]
 
 
-@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_asked_to_stop_it_keeps_the_step_and_goes_on(straight, records, tmp_path, name):
     process = subprocess.Popen(
         _command(tmp_path, records, "--config.train.steps=100000"),
         cwd=ROOT,
         env=_environment(1),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     metrics = tmp_path / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > 2):
         time.sleep(0.05)
     process.send_signal(name)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    assert "the same command goes on from there" in output
-    step = int(output.split("Stopped at step ")[1].split(",")[0])
-    with open_checkpoints(str(tmp_path)) as manager:
-        assert manager.latest_step() == step
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGUSR1: 138}[name], output
+    said = re.search(rf"Stopped by {name.name} at step (\d+), which is kept: the same command goes on", output)
+    assert said, output
+    assert steps_of(str(tmp_path))[-1] == int(said[1])
 
 
 def test_devices_change_nothing_but_rounding(straight, records, tmp_path):
@@ -218,9 +223,8 @@ def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
         [line["loss"] for line in _lines(tmp_path / name) if "loss" in line] for name in ("together", "alone")
     )
     np.testing.assert_allclose(together, alone, rtol=2e-5)
-    reports = [
-        json.loads((tmp_path / name / "eval" / "synthetic-5.json").read_text()) for name in ("together", "alone")
-    ]
+    name = "synthetic-first_5-casia_b-euclidean-5.json"
+    reports = [json.loads((tmp_path / run / "eval" / name).read_text()) for run in ("together", "alone")]
     assert reports[0]["baseline_gei"] == reports[1]["baseline_gei"]
 
 
@@ -233,8 +237,7 @@ def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
         if "eval/NM/excluding_identical_view" in line
     }
     assert sorted(rates) == [1, 2, 3, 4, 5, 6]
-    with open_checkpoints(str(tmp_path), 1) as manager:
-        kept = manager.all_steps()
+    kept = steps_of(str(tmp_path))
     best = max(rates[step] for step in range(1, 6))
     assert 6 in kept
     assert any(rates[step] == best for step in kept if step < 6)
@@ -268,8 +271,8 @@ def test_starting_from_another_network(straight, tiny_config, tmp_path):
     tiny_config.train.update({"steps": 1})
     tiny_config.optim.learning_rate = 0.0
     train_and_evaluate(tiny_config, str(tmp_path))
-    _, theirs, _ = restore_network(str(straight[0]))
-    _, ours, _ = restore_network(str(tmp_path))
+    _, theirs, _ = load_network(str(straight[0]))
+    _, ours, _ = load_network(str(tmp_path))
     for one, other in zip(jax.tree.leaves(theirs), jax.tree.leaves(ours), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -304,12 +307,22 @@ def test_a_config_that_does_not_fit_fails_before_the_first_step(tiny_config, tmp
     assert not (tmp_path / "new" / "checkpoints").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_kept(tiny_config, tmp_path):
+def test_steps_that_are_not_finite_are_skipped_until_there_are_too_many(tiny_config, tmp_path, capsys):
     tiny_config.optim.learning_rate = 1e30
-    with pytest.raises(FloatingPointError, match=r"at step \d.*Lower config\.optim\.learning_rate"):
+    tiny_config.train.update({"skip_limit": 5, "log_every": 0})
+    with pytest.raises(FloatingPointError, match=r"Step 6 was not finite \(.*Lower the learning rate") as error:
         train_and_evaluate(tiny_config, str(tmp_path))
-    with open_checkpoints(str(tmp_path)) as manager:
-        assert manager.all_steps() == []
+    assert re.findall(r"Step (\d) was not finite \(parameter_norm is inf\)", capsys.readouterr().out) == list("12345")
+    for array in _arrays(tmp_path, 4).values():
+        assert np.isfinite(array).all()
+    flags = re.search(
+        r"--config\.optim\.learning_rate=(\S+) --config\.train\.accept_changes=\"(.*)\"", str(error.value)
+    )
+    assert float(flags[1]) == 1e29
+    tiny_config.optim.learning_rate = 0.01  # the advice can be followed
+    tiny_config.train.update({"steps": 8, "accept_changes": ast.literal_eval(flags[2])})
+    train_and_evaluate(tiny_config, str(tmp_path))
+    assert "steps 4 to 8" in capsys.readouterr().out
 
 
 def test_unknown_fields_are_errors(records, tmp_path):

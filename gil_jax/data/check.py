@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gil_jax.data.lookups import Protocol, lookups, names_of, some
+from gil_jax.data.lookups import Protocol, lookups, names_of
+from gil_jax.data.names import shorten
 from gil_jax.data.protocols import Split
 from gil_jax.data.source import SequenceTable
 
@@ -104,4 +105,4 @@ def _where(names: list[str], mask: np.ndarray) -> list[str]:
 
 def _add(findings: list[str], what: str, names: list[str]) -> None:
     if names:
-        findings.append(f"{len(names):,} {what}: {some(names)}")
+        findings.append(f"{len(names):,} {what}: {shorten(names)}")

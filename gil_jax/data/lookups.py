@@ -10,6 +10,8 @@ from typing import Protocol as Interface
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
+from gil_jax.data.names import shorten
+
 VIEWS = ("apart", "gallery_together", "together")
 COUNTS = ("all", "with_gallery")
 
@@ -115,7 +117,7 @@ def lookups(protocol: Protocol, table: Labels) -> dict[str, Lookup]:
             conditions = sorted(set(table.conditions[both].tolist()))
             raise ValueError(
                 f"The protocol {protocol.name!r} has {len(both):,} sequences that are gallery and probe {name} at once "
-                f"and would find themselves: {some(names_of(table, both))} (conditions {some(conditions)}). Take "
+                f"and would find themselves: {shorten(names_of(table, both))} (conditions {shorten(conditions)}). Take "
                 f'them out of one of the two, or write "leave_one_out": true'
             )
         rows = [np.flatnonzero(m) for m in (mask & ~unknown, gallery, mask & unknown)]
@@ -227,12 +229,6 @@ def names_of(table: Labels, rows: Int[np.ndarray, " m"]) -> list[str]:
     """Spell subject/condition/view of some rows."""
     columns = (table.subjects[rows].tolist(), table.conditions[rows].tolist(), table.views[rows].tolist())
     return ["/".join(labels) for labels in zip(*columns, strict=True)]
-
-
-def some(names: Iterable[str], most: int = 8) -> str:
-    """Shorten a list of names to the first few of them."""
-    names = list(map(str, names))
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _joined(table: Labels, separator: str) -> np.ndarray:

@@ -5,13 +5,13 @@ Takemura et al., IPSJ CVA 2018 (OU-MVLP); Zheng et al., CVPR 2022 (Gait3D); Zhu 
 CVPR 2023 (CCPG); Shen et al., CVPR 2023 (SUSTech1K); Song et al., TPAMI 2022 (CASIA-E); HID: the challenge of IJCB.
 """
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gil_jax.data.lookups import Protocol, Submission, parse_protocol, some
+from gil_jax.data.lookups import Protocol, Submission, parse_protocol
+from gil_jax.data.split_files import SplitFile, keep_present, read_json, read_split_file
 
 
 @dataclass(frozen=True)
@@ -170,23 +170,24 @@ def load_protocol(spec: str) -> Protocol:
         return PROTOCOLS[spec]
     known = f"neither one of {sorted(PROTOCOLS)} nor a file"
     if name in PROTOCOLS and file:
-        probes = parse_protocol(file, _read_json(file, f"config.data.protocol={spec!r}: {file!r} is not a file")).probes
+        probes = parse_protocol(file, read_json(file, f"config.data.protocol={spec!r}: {file!r} is not a file")).probes
         return replace(PROTOCOLS[name], probes=probes)
-    return parse_protocol(spec, _read_json(spec, f"config.data.protocol={spec!r} is {known}"))
+    return parse_protocol(spec, read_json(spec, f"config.data.protocol={spec!r} is {known}"))
 
 
 def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
-    """Cut the subjects of a data set into those that train and those that are tested.
+    """Divide the subjects of a data set into those that train and those that are tested.
 
     spec: a published split of the protocol ("lt"), "first-N" (the first N subjects by name train, the rest is
-    tested), or a JSON file {"train": [subjects], "test": [subjects]}. present: the subjects of the data set.
-    A published split keeps whoever is present; a file must name people who are. Raises ValueError otherwise.
+    tested), or a JSON file {"train": [subjects], "test": [subjects]} or of OpenGait, {"TRAIN_SET": ..., "TEST_SET":
+    ...}. present: the subjects of the data set. A published split and OpenGait's files keep whoever is present; other
+    files must name people who are. Raises ValueError otherwise.
     """
     present = sorted(set(map(str, present)))
     published = protocol.splits or {}
     if spec in published:
         chosen = set(published[spec])
-        dropped = set(protocol.splits["lt"]) - chosen if spec == "lt_without_005" else set()
+        dropped = set(published["lt"]) - chosen if spec == "lt_without_005" else set()
         train = [s for s in present if s in chosen]
         test = [s for s in present if s not in chosen and s not in dropped]
         return Split(spec, tuple(train), tuple(test))
@@ -196,14 +197,8 @@ def load_split(spec: str, protocol: Protocol, present: Sequence[str]) -> Split:
         if count >= len(present):
             raise ValueError(f"config.data.split={spec!r} leaves nobody to test: the data hold {len(present)} subjects")
         return Split(spec, tuple(present[:count]), tuple(present[count:]))
-    train, test = _read_split(spec, published)
-    both = sorted(set(train) & set(test))
-    if both:
-        raise ValueError(f"{spec}: subjects in train and in test: {some(both)}. Take them out of one of the two")
-    absent = sorted((set(train) | set(test)) - set(present))
-    if absent:
-        raise ValueError(f"{spec}: subjects that the data do not hold: {some(absent)}. The data hold {some(present)}")
-    return Split(Path(spec).stem, tuple(sorted(set(train))), tuple(sorted(set(test))))
+    split = keep_present(spec, _read_split(spec, published), present)
+    return Split(Path(spec).stem, split.train, split.test)
 
 
 def count_training_subjects(spec: str, protocol: Protocol) -> int:
@@ -217,31 +212,9 @@ def count_training_subjects(spec: str, protocol: Protocol) -> int:
     first = re.fullmatch(r"first-(\d+)", spec)
     if first:
         return int(first[1])
-    return len(set(_read_split(spec, published)[0]))
+    return len(_read_split(spec, published).train)
 
 
-def _read_json(path: str, otherwise: str) -> dict:
-    if not Path(path).is_file():
-        raise ValueError(otherwise)
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _read_split(spec: str, published) -> tuple[list[str], list[str]]:
-    content = _read_json(
-        spec,
-        f"config.data.split={spec!r} is neither one of {[*sorted(published), 'first-N']} nor a file",
-    )
-    train, test = content.get("train"), content.get("test")
-    if not _is_names(train, empty=True) or not _is_names(test, empty=True) or not (train or test):
-        raise ValueError(f'{spec}: a split is {{"train": ["001", ...], "test": ["075", ...]}}, lists of subject names')
-    return train, test
-
-
-def _is_names(value, empty: bool = False) -> bool:
-    return isinstance(value, list) and (empty or value) and all(isinstance(name, str) for name in value)
+def _read_split(spec: str, published: Mapping[str, tuple[str, ...]]) -> SplitFile:
+    otherwise = f"config.data.split={spec!r} is neither one of {[*sorted(published), 'first-N']} nor a file"
+    return read_split_file(spec, read_json(spec, otherwise))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, Shaped
 
-from gil_jax.data.lookups import some
+from gil_jax.data.names import shorten
 from gil_jax.sharding import DATA, local_mesh, replicated, sharded_second_axis
 
 METRICS = ("euclidean", "cosine")
@@ -17,20 +17,20 @@ BLOCK = 2048  # gallery sequences on the devices at once, and the most probes
 KEPT_BYTES = (
     512 << 20
 )  # a gallery up to this size stays on the devices; a larger one is read again for each probe block
-ROWS_BYTES = 256 << 20  # distances of one block of probes to all of the gallery
+ROWS_BYTES = 128 << 20  # distances of one block of probes to all of the gallery
 
 
 class RowsOf:
     """Some rows of an array, read when they are asked for, so that nothing of a memory-mapped one is copied before."""
 
-    def __init__(self, array: Shaped[np.ndarray, "n p d"], rows: Int[np.ndarray, " m"]):
+    def __init__(self, array: "Embeddings", rows: Int[np.ndarray, " m"]):
         self.array, self.rows, self.shape = array, rows, (len(rows), *array.shape[1:])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, place: slice) -> Shaped[np.ndarray, "k p d"]:
-        """Read a slice of the rows."""
+    def __getitem__(self, place: slice | Int[np.ndarray, " k"]) -> Shaped[np.ndarray, "k p d"]:
+        """Read some of the rows."""
         return np.asarray(self.array[self.rows[place]])
 
 
@@ -115,8 +115,8 @@ def check_finite(embeddings: Shaped[np.ndarray, "n p d"], names: list[str], what
         wrong += [names[start + i] for i in np.flatnonzero(~finite)]
     if wrong:
         raise ValueError(
-            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN or infinity): {some(wrong)}. Distances "
-            "to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
+            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN or infinity): {shorten(wrong)}. "
+            "Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
         )
 
 

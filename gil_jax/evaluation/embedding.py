@@ -27,7 +27,7 @@ class Sequences(Protocol):
     table: SequenceTable
     height: int
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...  # noqa: D105
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...
 
 
 def make_embed(network: Network, mesh: Mesh) -> Callable[..., Float[Array, "n p d"]]:
@@ -65,22 +65,29 @@ def embed_split(
     limits: ConfigDict,
     shown: str = "embed",
     allocate: Allocate = lambda shape: np.zeros(shape, np.float32),
+    progress: bool = True,
 ) -> EmbeddingTable:
     """Embed the sequences `rows` of a source.
 
     embed: (silhouettes, frame_mask) -> [n, p, d], as from `make_embed` with params and batch_stats bound. limits:
     `config.eval`. shown: label of the progress bar. allocate: shape -> the array that the embeddings are written to,
-    e.g. a memory-mapped one. Raises ValueError without sequences.
+    e.g. a memory-mapped one. progress: show a bar. Raises ValueError without sequences.
     """
     if not len(rows):
         raise ValueError("there are no sequences to embed")
-    table = source.table
-    plan = plan_eval_batches(table.lengths[rows], limits.frames_per_batch, mesh.shape[DATA], limits.length_buckets)
-    batches = eval_batches(source, [(rows[picked], n, s) for picked, n, s in plan], lambda n: local_rows(mesh, n))
-    layout = sharded_over_data(mesh)
+    table, shards = source.table, mesh.shape[DATA]
+    lengths = _limited(table.lengths[rows], limits.get("frames_limit", 0))
+    plan = plan_eval_batches(lengths, limits.frames_per_batch, shards, limits.length_buckets)
+
+    def slots_of(n: int) -> Int[np.ndarray, " m"]:
+        return np.arange(n) if n % shards else local_rows(mesh, n)
+
+    batches = eval_batches(source, [batch._replace(rows=rows[batch.rows]) for batch in plan], slots_of)
     result: Shaped[np.ndarray, "n p d"] | None = None
-    with tqdm(total=len(rows), desc=shown, unit="seq", disable=jax.process_index() > 0) as bar:
+    with tqdm(total=len(rows), desc=shown, unit="seq", disable=not progress or jax.process_index() > 0) as bar:
         for (picked, n, _), batch in zip(plan, batches, strict=True):
+            # A sequence that is alone is computed by every device, which costs no more time than by one of them.
+            layout = replicated(mesh) if n % shards else sharded_over_data(mesh)
             output = np.asarray(embed(*to_devices((layout, layout), n, (batch.silhouettes, batch.frame_mask))))
             if result is None:
                 result = allocate((len(rows), *output.shape[1:]))
@@ -88,3 +95,13 @@ def embed_split(
             bar.update(len(picked))
     assert result is not None
     return EmbeddingTable(result, table.subjects[rows], table.conditions[rows], table.views[rows])
+
+
+def _limited(lengths: Int[np.ndarray, " n"], limit: int) -> Int[np.ndarray, " n"]:
+    """Limit the frames of every sequence, and print how many sequences that shortens."""
+    longer = np.sum(lengths > limit)
+    if not limit or not longer:
+        return lengths
+    if jax.process_index() == 0:
+        tqdm.write(f"{longer} sequences are longer than config.eval.frames_limit={limit}: their first frames are used")
+    return np.minimum(lengths, limit)

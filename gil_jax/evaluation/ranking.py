@@ -189,9 +189,13 @@ def _places(
     return first, precision, penalty
 
 
-def _histogram(distances: Float[np.ndarray, "*any"]) -> Int[np.ndarray, " bins"]:
-    bits = np.ascontiguousarray(distances, np.float32).reshape(-1).view(np.int32)
-    return np.bincount(bits >> BITS, minlength=BINS)
+def _histogram(distances: Float[np.ndarray, "a b"]) -> Int[np.ndarray, " bins"]:
+    """Count distances by the leading bits of their float32, which order them; some rows at a time."""
+    counts, step = np.zeros(BINS, np.int64), max((1 << 22) // max(distances.shape[1], 1), 1)
+    for start in range(0, len(distances), step):
+        bits = np.ascontiguousarray(distances[start : start + step]).reshape(-1).view(np.int32)
+        counts += np.bincount(bits >> BITS, minlength=BINS)
+    return counts
 
 
 def _order(subjects: Shaped[np.ndarray, " b"], group: Int[np.ndarray, " b"] | None) -> Int[np.ndarray, " b"]:

@@ -4,7 +4,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Shaped
 
-from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups, some
+from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups
+from gil_jax.data.names import shorten
 from gil_jax.evaluation.measures import (
     MEASURES,
     bootstrap,
@@ -106,7 +107,7 @@ def find_warnings(table: EmbeddingTable, protocol: Protocol, found: dict[str, Lo
             if missing:
                 short[view] = len(people) - missing
         if short:
-            listed = some([f"{view} {count}" for view, count in short.items()])
+            listed = shorten([f"{view} {count}" for view, count in short.items()])
             warnings.append(
                 f"{name}: {len(short)} gallery views enrol fewer than the {len(people)} people who are looked up and "
                 f"enrolled somewhere ({listed}): their cells can't reach 100. Where views are not camera angles, "
@@ -191,9 +192,9 @@ def _compared(table: EmbeddingTable, lookup: Lookup) -> dict:
 def _describe_set(name: str, compared: dict) -> str:
     text = (
         f"{name}: {compared['probes']:,} probes of {compared['probe_people']:,} people "
-        f"({some(compared['probe_conditions'], 4)}), "
+        f"({shorten(compared['probe_conditions'], 4)}), "
         f"gallery {compared['gallery']:,} sequences of {compared['gallery_people']:,} people "
-        f"({some(compared['gallery_conditions'], 4)}); {compared['without_gallery']:,} probes have no gallery"
+        f"({shorten(compared['gallery_conditions'], 4)}); {compared['without_gallery']:,} probes have no gallery"
     )
     if compared["distractors"]:
         text += f"; {compared['distractors']:,} gallery sequences of people who are not looked up"

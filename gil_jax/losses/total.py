@@ -4,7 +4,7 @@ loss_fn = make_loss({"s_triplet": {"weight": 1.0}, "simce": {"weight": 1.0}, "cr
 loss, metrics = loss_fn(output, labels, step, key)
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Protocol, runtime_checkable
 
@@ -23,6 +23,15 @@ TERMS: dict[str, type[Term]] = {term.name: term for term in (STriplet, SimCE, MS
 
 
 @runtime_checkable
+class LossConfig(Protocol):
+    """Term -> fields: a dict, or the ConfigDict of a config."""
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Pairs of a term's name and its fields."""
+        ...
+
+
+@runtime_checkable
 class Loss(Protocol):
     """The loss of a training step."""
 
@@ -33,7 +42,7 @@ class Loss(Protocol):
         ...
 
 
-def make_loss(loss_config: Mapping[str, Any]) -> Loss:
+def make_loss(loss_config: LossConfig) -> Loss:
     """Build the loss from a config, term -> fields; see `TERMS`.
 
     The loss is a function (output, labels, step, key) -> (loss, metrics). output: of the global batch; labels: -1 on
@@ -65,7 +74,7 @@ def make_loss(loss_config: Mapping[str, Any]) -> Loss:
     return loss_fn
 
 
-def _parse(loss_config: Mapping[str, Any]) -> dict[str, Term]:
+def _parse(loss_config: LossConfig) -> dict[str, Term]:
     """The terms that take part; ValueError for a name or field that does not exist, or if none takes part."""
     terms = {}
     for name, values in loss_config.items():

@@ -1,0 +1,1 @@
+"""Commands of `python -m gil_jax`, one file a group."""

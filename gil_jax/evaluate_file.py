@@ -1,0 +1,129 @@
+"""Evaluation of embeddings that are kept in a file, or that are computed into one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from gil_jax.data.lookups import Protocol, rows_of_protocol
+from gil_jax.data.protocols import load_protocol, load_split
+from gil_jax.evaluation.distances import RowsOf
+from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
+from gil_jax.evaluation.measures import cells as cells_of
+from gil_jax.evaluation.ranking import rank
+from gil_jax.evaluation.report import evaluate_table
+from gil_jax.evaluation.store import EmbeddingFile, load_embeddings
+from gil_jax.types import EmbeddingTable
+
+UNSEEN = "people who were not in training"
+UNKNOWN = "people; nothing is known of who trained"
+
+
+def evaluate(
+    embeddings: str | os.PathLike | EmbeddingFile,
+    protocol: str | Protocol = "casia_b",
+    split: str = "",
+    metric: str = "euclidean",
+    rerank: tuple[int, int, float] | None = None,
+    samples: int = 1000,
+) -> dict:
+    """Evaluate a file of embeddings.
+
+    embeddings: a file that `embed_to_file` or `python -m gil_jax embed` wrote. protocol: its name, a JSON file or a
+    Protocol. split: "lt", "first-N" or a JSON file; empty: everybody, or, where the file says who trained, everybody
+    else. Returns the record of `evaluate_table`, with "dataset", "split", "step", "people" and "note". Raises
+    ValueError where people are tested who trained.
+    """
+    held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
+    protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    rows, tested, note, split_name = choose_people(held, protocol, split)
+    table = take_rows(held.table, rows)
+    report = evaluate_table(table, None, protocol, metric, rerank, samples)
+    return {
+        "dataset": Path(held.about.get("dataset", "")).name or "data",
+        "split": split_name,
+        "step": held.about.get("step", 0),
+        "people": len(tested),
+        "note": note,
+        **report,
+    }
+
+
+def compare(
+    first: str | os.PathLike | EmbeddingFile,
+    second: str | os.PathLike | EmbeddingFile,
+    protocol: str | Protocol = "casia_b",
+    split: str = "",
+    metric: str = "euclidean",
+    rerank: tuple[int, int, float] | None = None,
+    samples: int = 1000,
+) -> dict[str, dict]:
+    """Compare the rank-1 of two files of embeddings of the same sequences, with a paired bootstrap over people.
+
+    Returns {probe set: {"first", "second", "difference": second - first, "interval": 95 % of the difference}}, percent.
+    """
+    protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    rankings = []
+    for embeddings in (first, second):
+        held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
+        held = held._replace(table=_in_order(held.table))
+        rows, *_ = choose_people(held, protocol, split)
+        rankings.append(rank(take_rows(held.table, rows), protocol, metric, rerank))
+    result = {}
+    for name in rankings[0]:
+        pair = [ranking[name] for ranking in rankings]
+        if not len(pair[0].rows):
+            continue
+        quoted = [headline(summarize(cells_of(r, "rank1", protocol.counts), is_square(r))) for r in pair]
+        draws = bootstrap(pair, protocol.counts, samples)
+        before, after = quoted
+        difference = None if before is None or after is None else after - before
+        result[name] = {
+            "first": quoted[0],
+            "second": quoted[1],
+            "difference": difference,
+            "interval": interval(draws[1] - draws[0]),
+        }
+    return result
+
+
+def choose_people(
+    held: EmbeddingFile, protocol: Protocol, split: str
+) -> tuple[Int[np.ndarray, " n"], list[str], str, str]:
+    """Choose who is tested: (rows, their subjects, a note on who they are, the name of the split).
+
+    Raises ValueError where the file says that some of them trained.
+    """
+    present = sorted(set(held.table.subjects.tolist()))
+    trained = held.about.get("trained") or {}
+    same_data = bool(trained) and trained["fingerprint"] == held.about.get("data")
+    people = set(trained.get("people", ())) if same_data else set()
+    if split:
+        chosen = load_split(split, protocol, present)
+        tested, training, name = list(chosen.test), list(chosen.train), chosen.name
+    else:
+        tested, training = [p for p in present if p not in people], sorted(people)
+        name = "all" if len(tested) == len(present) else "not-trained"
+    both = sorted(people & set(tested))
+    if both:
+        raise ValueError(
+            f"the split {name} tests {len(both)} people whom the network trained on ({', '.join(both[:5])} ...): give "
+            "the split of the training, or none"
+        )
+    if not tested:
+        raise ValueError("everybody in this file trained the network: there is nobody to test")
+    return rows_of_protocol(protocol, tested, training, held.table), tested, UNSEEN if same_data else UNKNOWN, name
+
+
+def take_rows(table: EmbeddingTable, rows: Int[np.ndarray, " n"]) -> EmbeddingTable:
+    """Take some rows of a table; all rows leave a memory-mapped table as it is."""
+    if len(rows) == len(table.subjects) and np.array_equal(rows, np.arange(len(rows))):
+        return table
+    return EmbeddingTable(RowsOf(table.embeddings, rows)[:], *(column[rows] for column in table[1:]))
+
+
+def _in_order(table: EmbeddingTable) -> EmbeddingTable:
+    """Sort by labels, so that two files of the same sequences agree row by row."""
+    order = np.lexsort((table.views, table.conditions, table.subjects))
+    return take_rows(table, order)
