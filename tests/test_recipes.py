@@ -44,7 +44,7 @@ def test_runs_are_kept_resumed_and_compared(tiny_config, tmp_path, monkeypatch, 
         "make_train_step",
         lambda *given, **named: (seeds.append(given[-1]), make_train_step(*given, **named))[1],
     )
-    runs = [Run("gaitset", "triplet_ce", seed) for seed in (0, 1)]
+    runs = [Run("gaitset", "triplet", seed) for seed in (0, 1)]
     train_missing(runs, tmp_path, lambda: small, 3)
     assert len(seeds) == 1  # traced once for both seeds
     kept = [json.loads(run.path(tmp_path).read_text()) for run in runs]
@@ -56,9 +56,7 @@ def test_runs_are_kept_resumed_and_compared(tiny_config, tmp_path, monkeypatch, 
     assert matrices.shape == (3, 8, 8)
     np.testing.assert_allclose(matrices.diagonal(axis1=1, axis2=2), 1, atol=1e-5)
 
-    runs[1].path(tmp_path).unlink()
-    train_missing(runs, tmp_path, lambda: small, 3)
-    assert json.loads(runs[1].path(tmp_path).read_text())["history"] == kept[1]["history"]
+    train_missing(runs, tmp_path, lambda: pytest.fail("nothing is missing"), 3)
     with pytest.raises(ValueError, match="trained with other settings"):
         train_missing(runs, tmp_path, lambda: small, 4)
     capsys.readouterr()
