@@ -32,7 +32,7 @@ from gil_jax.run_record import describe_run, versions, write_run
 from gil_jax.saving import Saver
 from gil_jax.sharding import batch_sharding, local_rows, make_mesh, to_devices
 from gil_jax.train_state import TrainState, count_parameters, make_network
-from gil_jax.training import batch_size, lower_step, make_training
+from gil_jax.training import batch_size, initialise, lower_step, make_training
 from gil_jax.types import Batch
 from gil_jax.watch import Profile, SkippedSteps, device_memory
 from gil_jax.workdir import check_goes_on, read_workdir, set_total_steps, write_report, write_workdir
@@ -263,8 +263,7 @@ def _first_state(
     if latest is not None:
         like = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, layout)
         return jax.device_put(restore(workdir, latest, like), layout)
-    # Jitted with its layout, so that a classifier of a million classes is never on one device.
-    state = jax.jit(init, out_shardings=layout)()
+    state = initialise(init, layout)
     if not config.init_from:
         return state
     params, batch_stats, step, initialised = load_pretrained(config.init_from, state.params, state.batch_stats)

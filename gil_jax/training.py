@@ -1,7 +1,7 @@
 """The training of a config, assembled: network, loss, optimiser, first state, step, and the shapes of a batch."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,14 @@ def lower_step(training: Training, mesh: Mesh) -> tuple[jax.stages.Lowered, Trai
         donate_argnums=0,
     )
     return step.lower(shapes, batch), shapes, layout
+
+
+def initialise(init: Callable[[], TrainState], layout: TrainState) -> TrainState:
+    """Run `Training.init` with its shardings, so that a classifier of a million classes is never on one device."""
+    lowered = jax.jit(init, out_shardings=layout).lower()
+    # It runs once: on a CPU optimising it takes several times as long as compiling it otherwise, and saves nothing.
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+    return lowered.compile(options)()
 
 
 def _batch_shapes(config: ConfigDict) -> Batch:
