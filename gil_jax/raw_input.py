@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from gil_jax.data.lookups import some
+from gil_jax.data.names import shorten
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -205,4 +205,4 @@ def describe_empty(source: SilhouetteSource | FileSequences | ArraySequences) ->
     if isinstance(source, SilhouetteSource) or not source.empty:
         return ""
     names = [source.names[i] for i in sorted(source.empty)]
-    return f"no person in {len(names)} sequences, left out: {some(names)}"
+    return f"no person in {len(names)} sequences, left out: {shorten(names)}"
