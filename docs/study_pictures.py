@@ -51,14 +51,16 @@ def triplets(runs: dict[str, tuple[dict, dict]], path: Path) -> None:
 def similarity(runs: dict[str, tuple[dict, dict]], path: Path) -> None:
     """Figure 5: cosines of the sequences of one training batch, mean over the parts, early, midway and late."""
     titles = ("early", "midway", "end")
-    figure, panels = pyplot.subplots(len(runs), 3, figsize=(9, 3 * len(runs)), layout="constrained")
+    figure, panels = pyplot.subplots(len(runs), 3, figsize=(10, 3 * len(runs)), layout="constrained")
     for (recipe, (result, arrays)), row in zip(runs.items(), panels, strict=True):
         for matrix, step, title, axes in zip(arrays["similarity"], result["picture_steps"], titles, row, strict=True):
-            shown = axes.imshow(matrix, cmap="viridis", vmin=min(0.0, float(matrix.min())), vmax=1)
-            marks = np.arange(SEQUENCES, len(matrix), SEQUENCES) - 0.5
-            axes.set(title=f"{recipe}, {title} (step {step})", xticks=marks, yticks=marks)
-            axes.tick_params(labelbottom=False, labelleft=False, length=2)
-            figure.colorbar(shown, ax=axes, shrink=0.8)
+            others = matrix[~np.eye(len(matrix), dtype=bool)]  # all near 1: the colours span their own range
+            shown = axes.imshow(matrix, cmap="viridis", vmin=others.min(), vmax=others.max())
+            for border in np.arange(SEQUENCES, len(matrix), SEQUENCES) - 0.5:
+                axes.axhline(border, color="white", linewidth=0.4)
+                axes.axvline(border, color="white", linewidth=0.4)
+            axes.set(title=f"{recipe}, {title} (step {step})", xticks=[], yticks=[])
+            figure.colorbar(shown, ax=axes, shrink=0.8, format="%.3f")
     figure.savefig(path, dpi=90)
 
 
