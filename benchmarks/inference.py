@@ -48,7 +48,7 @@ class Walks:
         return self._walks[index]
 
 
-def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
+def jax_embedding(name: str, sequences: int, dtype: str, convolution: str) -> tuple[dict, tuple]:
     """("embed" -> a call that embeds all sequences, (what the devices are, programs, seconds to compile them))."""
     import jax
     import jax.numpy as jnp
@@ -61,7 +61,7 @@ def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
     config = base_config()
     use_all_cores(config.data.subjects_per_batch * config.data.sequences_per_subject)
     mesh = make_mesh()
-    network = make_network({"name": name, "dtype": dtype, **NETWORKS[name]})
+    network = make_network({"name": name, "dtype": dtype, "convolution": convolution, **NETWORKS[name]})
     params, batch_stats = jax.jit(network.init, out_shardings=replicated(mesh))(0)
     embed = make_embed(network, mesh)
     source, limits = Walks(draw_walks(sequences)), config.eval
@@ -70,7 +70,8 @@ def jax_embedding(name: str, sequences: int, dtype: str) -> tuple[dict, tuple]:
 
     def compiled(n: int, s: int):
         kinds = ((n, s, *cut_columns(source[0]).shape[1:]), jnp.uint8), ((n, s), jnp.bool_)
-        batch = [jax.ShapeDtypeStruct(*kind, sharding=sharded_over_data(mesh)) for kind in kinds]
+        layout = replicated(mesh) if n % mesh.size else sharded_over_data(mesh)  # as embed_split
+        batch = [jax.ShapeDtypeStruct(*kind, sharding=layout) for kind in kinds]
         return embed.lower(params, batch_stats, *batch).compile()
 
     start = time.perf_counter()

@@ -214,8 +214,10 @@ def plot(table: list[dict], path: str) -> None:
     left.loglog(n, first * (n / n[0]) ** 3, "k:", lw=1, label="n^3")
     left.set(xlabel="sequences n", ylabel="seconds, value and gradient")
     right.set(xlabel="sequences n", ylabel="peak of the process, MB")
-    left.legend()
-    right.legend()
+    for axes in (left, right):
+        axes.set_xticks(n, [f"{size:g}" for size in n])
+        axes.minorticks_off()
+    right.legend(*left.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=110)
 
 

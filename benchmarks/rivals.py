@@ -22,6 +22,8 @@ NETWORKS = {
     "gaitpart": {},
     "gaitgl": {"num_classes": CLASSES},
     "gln": {"height": 64},
+    "gaitbase": {"num_classes": CLASSES},
+    "deepgaitv2": {"num_classes": CLASSES},
 }
 
 
@@ -29,7 +31,7 @@ class Rival:
     """A process that times calls of its own.
 
     build(*arguments) -> (calls, facts) runs in the process, once; calls: name -> a function that returns when its work
-    is done. keeps_memory: freed memory stays with the process (`keep_freed_memory`), otherwise the usual allocator works.
+    is done. keeps_memory: freed memory stays with the process (`keep_freed_memory`), or the usual allocator works.
     """
 
     def __init__(self, build: Callable, *arguments, keeps_memory: bool):
@@ -80,8 +82,8 @@ def _serve(pipe, parent: int, keeps_memory: bool, build: Callable, arguments: tu
 
 
 def start_rivals(build_jax: Callable, build_torch: Callable, chosen, *arguments) -> dict[str, Rival]:
-    """build_jax(*arguments, dtype) and twice build_torch(*arguments), one after the other; chosen: of `options`."""
-    rivals = {JAX: Rival(build_jax, *arguments, chosen.dtype, keeps_memory=True)}
+    """Start build_jax(*arguments, dtype, convolution), then twice build_torch(*arguments); chosen: of `options`."""
+    rivals = {JAX: Rival(build_jax, *arguments, chosen.dtype, chosen.convolution, keeps_memory=True)}
     if not chosen.no_torch and find_spec("torch"):
         rivals[SAME] = Rival(build_torch, *arguments, keeps_memory=True)
         rivals[PLAIN] = Rival(build_torch, *arguments, keeps_memory=False)
@@ -108,6 +110,9 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of JAX alone")
+    parser.add_argument(
+        "--convolution", default="auto", choices=["auto", "xla"], help="of JAX: config.model.convolution"
+    )
     parser.add_argument("--no-torch", action="store_true", help="measure JAX alone")
     return parser
 

@@ -1,4 +1,4 @@
-"""The same networks from PyTorch's own layers, to measure beside ours, with the keys of the OpenGait family."""
+"""The same networks from PyTorch's own layers, for comparison with ours, with the keys of the OpenGait family."""
 
 import torch
 from torch import nn
@@ -263,4 +263,103 @@ class GLN(nn.Module):
         return embeddings, self.reduce_cls(reduced)[:, None]
 
 
-NETWORKS = {"baseline": Baseline, "gaitset": GaitSet, "gaitpart": GaitPart, "gaitgl": GaitGL, "gln": GLN}
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut, of frames (dims 2) or of frames and time (dims 3)."""
+
+    def __init__(self, channels, out, stride, dims=2):
+        super().__init__()
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        steps = stride if dims == 2 else (1, stride, stride)
+        self.conv1 = conv(channels, out, 3, steps, 1, bias=False)
+        self.bn1 = norm(out)
+        self.conv2 = conv(out, out, 3, 1, 1, bias=False)
+        self.bn2 = norm(out)
+        changes = stride > 1 or channels != out
+        self.downsample = nn.Sequential(conv(channels, out, 1, steps, bias=False), norm(out)) if changes else None
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
+
+
+class PseudoResidualBlock(nn.Module):
+    """Convolutions of every frame, and between them one over time."""
+
+    def __init__(self, channels, out, stride):
+        super().__init__()
+
+        def per_frame(before, steps):
+            return PerFrame(nn.Sequential(nn.Conv2d(before, out, 3, steps, 1, bias=False), nn.BatchNorm2d(out)))
+
+        self.conv1, self.conv2 = per_frame(channels, stride), per_frame(out, 1)
+        self.shortcut3d = nn.Conv3d(out, out, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.sbn = nn.BatchNorm3d(out)
+        projection = nn.Conv3d(channels, out, 1, (1, stride, stride), bias=False)
+        changes = stride > 1 or channels != out
+        self.downsample = nn.Sequential(projection, nn.BatchNorm3d(out)) if changes else None
+
+    def forward(self, x):
+        y = F.relu(self.conv1(x))
+        y = F.relu(y + self.sbn(self.shortcut3d(y)))
+        return F.relu(self.conv2(y) + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(nn.Module):
+    def __init__(self, channels, blocks):
+        super().__init__()
+        self.conv1 = Conv(2, 1, channels[0], 3)
+        self.bn1 = nn.BatchNorm2d(channels[0])
+        before = channels[0]
+        for index, (out, count, stride) in enumerate(zip(channels, blocks, (1, 2, 2, 1), strict=True), start=1):
+            layers = [ResidualBlock(out if i else before, out, 1 if i else stride) for i in range(count)]
+            self.add_module(f"layer{index}", nn.Sequential(*layers))
+            before = out
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+class GaitBase(nn.Module):
+    def __init__(self, channels=(64, 128, 256, 512), blocks=(1, 1, 1, 1), features=256, classes=74):
+        super().__init__()
+        self.Backbone = PerFrame(ResNet(channels, blocks))
+        self.FCs = SeparateLinear(16, channels[-1], features)
+        self.BNNecks = BNNecks(16, features, classes)
+
+    def forward(self, silhouettes):
+        embeddings = self.FCs(horizontal_pooling(self.Backbone(silhouettes[:, None]).max(2)[0], (16,)))
+        return embeddings, self.BNNecks(embeddings)
+
+
+class DeepGaitV2(nn.Module):
+    def __init__(self, channels=(64, 128, 256, 512), blocks=(1, 1, 1, 1), mode="p3d", features=256, classes=74):
+        super().__init__()
+        first = nn.Conv2d(1, channels[0], 3, 1, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True)
+        self.layer0 = PerFrame(nn.Sequential(*first))
+        block = {"2d": ResidualBlock, "3d": lambda *sizes: ResidualBlock(*sizes, dims=3), "p3d": PseudoResidualBlock}
+        before = channels[0]
+        for index, (out, count, stride) in enumerate(zip(channels, blocks, (1, 2, 2, 1), strict=True), start=1):
+            make, is_flat = (ResidualBlock, True) if index == 1 else (block[mode], mode == "2d")
+            layers = nn.Sequential(*[make(out if i else before, out, 1 if i else stride) for i in range(count)])
+            self.add_module(f"layer{index}", PerFrame(layers) if is_flat else layers)
+            before = out
+        self.FCs = SeparateLinear(16, channels[-1], features)
+        self.BNNecks = BNNecks(16, features, classes)
+
+    def forward(self, silhouettes):
+        x = self.layer1(self.layer0(silhouettes[:, None]))
+        maps = self.layer4(self.layer3(self.layer2(x))).max(2)[0]
+        embeddings = self.FCs(horizontal_pooling(maps, (16,)))
+        return embeddings, self.BNNecks(embeddings)
+
+
+NETWORKS = {
+    "baseline": Baseline,
+    "gaitset": GaitSet,
+    "gaitpart": GaitPart,
+    "gaitgl": GaitGL,
+    "gln": GLN,
+    "gaitbase": GaitBase,
+    "deepgaitv2": DeepGaitV2,
+}

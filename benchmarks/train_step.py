@@ -11,7 +11,7 @@ stay empty. On a GPU or TPU the JAX columns are measured there; PyTorch stays on
 
 FLOP: of a step with plain convolutions, by XLA's cost analysis of the program for a TPU before it is optimised, where
 every convolution and its gradients stand as one operation each; taps on the zero padding are not counted. On a CPU most
-convolutions need a quarter of these (`gil_jax/models/winograd.py`), so the share of the peak may pass 100%. The peak is
+convolutions need a quarter of these (`gil_jax/ops/winograd.py`), so the share of the peak may pass 100%. The peak is
 that of a float32 matrix product 2048 x 2048. Memory: what XLA reports that the compiled step needs on a device
 (arguments, results, temporaries), times the devices.
 """
@@ -33,7 +33,7 @@ def silhouettes() -> np.ndarray:
     return np.stack([cut_columns(walk(draw, FRAMES)) for _ in LABELS])
 
 
-def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
+def jax_stages(name: str, dtype: str, convolution: str) -> tuple[dict, tuple]:
     """(stage -> a call that waits for its result, (devices, FLOPs of a step, bytes that a step needs))."""
     import jax
     import jax.numpy as jnp
@@ -47,7 +47,7 @@ def jax_stages(name: str, dtype: str) -> tuple[dict, tuple]:
 
     use_all_cores(len(LABELS))
     mesh = make_mesh()
-    network = make_network({"name": name, "dtype": dtype, **NETWORKS[name]})
+    network = make_network({"name": name, "dtype": dtype, "convolution": convolution, **NETWORKS[name]})
     terms = {"s_triplet": {"weight": 1.0, "margin": 0.2}}
     if "num_classes" in NETWORKS[name]:
         terms["cross_entropy"] = {"weight": 0.1, "scale": 1.0, "smoothing": 0.0}

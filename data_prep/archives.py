@@ -14,7 +14,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits, LimitError
 from data_prep.faults import DAMAGE, describe_error, is_machine_error
@@ -45,7 +45,7 @@ def place_of(chain: Chain) -> str:
     return "/".join(step if isinstance(step, str) else step.name for step in chain)
 
 
-def open_regular(path: str) -> BinaryIO:
+def open_regular(path: str) -> IO[bytes]:
     """Open a file; raises OSError for a FIFO, a device, or a link to one, at which reading would never end."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -113,7 +113,7 @@ class Archives:
             until_open.pop_all()  # the archive closes its file
             return archive
 
-    def _file_of(self, chain: Chain) -> BinaryIO:
+    def _file_of(self, chain: Chain) -> IO[bytes]:
         """The file of an archive; one that lies in another archive is copied out, in pieces."""
         last = chain[-1]
         if isinstance(last, str):
@@ -126,16 +126,16 @@ class Archives:
             for chunk in around.chunks(last.handle):
                 file.write(chunk)
             until_whole.pop_all()
-            return cast(BinaryIO, file)
+            return file
 
-    def _unpacked(self, chain: Chain, packed: BinaryIO, unpack: Callable, packed_size: int) -> tuple[BinaryIO, str]:
+    def _unpacked(self, chain: Chain, packed: IO[bytes], unpack: Callable, packed_size: int) -> tuple[IO[bytes], str]:
         """A packed tar file without its packing, and why it breaks off, if it does."""
         if self._scratch is None or packed_size < ON_DISK:
             with contextlib.ExitStack() as until_whole:
                 plain = until_whole.enter_context(tempfile.SpooledTemporaryFile(IN_MEMORY, dir=self._scratch))
-                problem = self._copy(unpack(packed), cast(BinaryIO, plain), packed_size)
+                problem = self._copy(unpack(packed), plain, packed_size)
                 until_whole.pop_all()
-                return cast(BinaryIO, plain), problem
+                return plain, problem
         key = repr((chain, packed_size, os.stat(str(chain[0])).st_mtime_ns))
         kept = Path(self._scratch, f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.tar")
         note = kept.with_suffix(".problem")
@@ -149,7 +149,7 @@ class Archives:
                 tmp_path.unlink(missing_ok=True)
         return open(kept, "rb"), note.read_text(encoding="utf-8")
 
-    def _copy(self, source: BinaryIO, target: BinaryIO, packed_size: int) -> str:
+    def _copy(self, source: Any, target: IO[bytes], packed_size: int) -> str:
         """Copy as much as there is, and say why there isn't more. Raises LimitError where an archive grows too far."""
         size = 0
         try:
@@ -166,8 +166,8 @@ class Archives:
         return ""
 
 
-def _weight(file: BinaryIO) -> int:
+def _weight(file: IO[bytes]) -> int:
     """Bytes of memory that a temporary file holds."""
     if not isinstance(file, tempfile.SpooledTemporaryFile):
         return 0
-    return min(size_of(cast(BinaryIO, file)), IN_MEMORY)
+    return min(size_of(file), IN_MEMORY)

@@ -2,46 +2,33 @@
 
 import re
 from collections import defaultdict
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from data_prep.faults import Fault
 from data_prep.file_kinds import without_suffix
 from data_prep.guess_layout import LayoutError
+from data_prep.units import Unit
 
 _SILHOUETTES = re.compile(r"(?<![a-z])sil(s|houettes?)?(?![a-z])", re.IGNORECASE)
 _ALIGNED = re.compile(r"(?<![a-z])align(ed)?(?![a-z])", re.IGNORECASE)
 
 
-class _Unit(Protocol):
-    @property
-    def levels(self) -> tuple[str, ...]: ...
-    @property
-    def place(self) -> str: ...
-    @property
-    def names(self) -> str: ...
-    @property
-    def is_file(self) -> bool: ...
-
-
-AnyUnit = TypeVar("AnyUnit", bound=_Unit)
-
-
-class Choice(NamedTuple, Generic[AnyUnit]):
+class Choice(NamedTuple):
     """Units that are left, folders without a file of the chosen kind, and what was chosen in words."""
 
-    units: list[AnyUnit]
+    units: list[Unit]
     faults: list[Fault]
     notes: list[str]
 
 
-def choose_kind(units: list[AnyUnit]) -> Choice[AnyUnit]:
+def choose_kind(units: list[Unit]) -> Choice:
     """Keep one sequence file a folder, where the names of several tell that they are of one sequence.
 
     They are where the folders give three levels already, or where a name says "sil", "sils" or "silhouettes". The one
     kind that also says "aligned" is taken, else the one that says "sils". Raises LayoutError that names the files where
     there is no such kind.
     """
-    folders: dict[str, list[AnyUnit]] = defaultdict(list)
+    folders: dict[str, list[Unit]] = defaultdict(list)
     for unit in units:
         if unit.is_file:
             folders[unit.place].append(unit)
@@ -67,7 +54,7 @@ def choose_kind(units: list[AnyUnit]) -> Choice[AnyUnit]:
     return Choice(kept, faults, [f"taking {picked[0]}; {count:,} files are left out: {', '.join(left[:8])}"])
 
 
-def _kind(unit: _Unit) -> str:
+def _kind(unit: Unit) -> str:
     """The name of a file as a glob that fits its fellows in other folders: 03-000-Pose.pkl in 000/ is 03-*-Pose.pkl."""
     folder = unit.levels[-1] if unit.levels else ""
     stem = without_suffix(unit.names)
@@ -76,7 +63,7 @@ def _kind(unit: _Unit) -> str:
     return (own.sub("*", stem, count=1) if folder else stem) + suffix
 
 
-def _fill_three_levels(several: list[list[AnyUnit]]) -> bool:
+def _fill_three_levels(several: list[list[Unit]]) -> bool:
     """Whether the folders of the files give three levels that vary, or more than one kind stands in every folder."""
     levels = [files[0].levels for files in several]
     if min(map(len, levels)) < 3:
@@ -85,7 +72,7 @@ def _fill_three_levels(several: list[list[AnyUnit]]) -> bool:
     return not (numbers and len({names[0] for names in levels}) == 1)
 
 
-def _refusal(files: list[AnyUnit], kinds: list[str]) -> str:
+def _refusal(files: list[Unit], kinds: list[str]) -> str:
     names = [unit.names for unit in files]
     options = " or ".join(f"--files={kind!r}" for kind in kinds[:4])
     return (

@@ -5,11 +5,11 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from data_prep.faults import printable
 from data_prep.file_kinds import without_suffix
 from data_prep.pattern import LABELS, Pattern
+from data_prep.units import Unit
 
 _DIGITS = r"\d+"
 BY_ARCHIVE = Pattern("**/Silhouette_<view>-<condition>/<subject>", {"view": _DIGITS, "condition": _DIGITS})
@@ -26,14 +26,7 @@ class LayoutError(ValueError):
     """The layout of raw data is not clear; the message names the options that make it clear."""
 
 
-class _Unit(Protocol):
-    @property
-    def said(self) -> tuple[tuple[str, ...] | None, ...]: ...
-    @property
-    def is_file(self) -> bool: ...
-
-
-def guess_pattern(units: Sequence[_Unit], levels: list[tuple[str, ...]], raw: Path) -> Pattern:
+def guess_pattern(units: Sequence[Unit], levels: list[tuple[str, ...]], raw: Path) -> Pattern:
     """The pattern that all sequences follow. levels: of each unit. Raises LayoutError where more than one may be meant.
 
     OU-MVLP's Silhouette_<view>-<condition> is known. Folders of three levels count, whatever frames are called; with
@@ -57,7 +50,7 @@ def guess_pattern(units: Sequence[_Unit], levels: list[tuple[str, ...]], raw: Pa
     return BY_FRAME if agree else pattern
 
 
-def _frames_against_folders(units: Sequence[_Unit], levels: list[tuple[str, ...]]) -> tuple[bool, bool]:
+def _frames_against_folders(units: Sequence[Unit], levels: list[tuple[str, ...]]) -> tuple[bool, bool]:
     """Whether the labels in the names of the frames agree with the folders, and whether they contradict them.
 
     Times are no labels, and numbers alone are only where a folder confirms them.

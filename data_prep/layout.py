@@ -5,7 +5,6 @@ Folders, archives, and archives within archives follow the same rules.
 """
 
 import fnmatch
-import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,47 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.archives import Chain
-from data_prep.choose_files import Choice, choose_kind
+from data_prep.choose_files import choose_kind
 from data_prep.faults import Fault, printable
 from data_prep.file_kinds import without_suffix
 from data_prep.guess_layout import LayoutError, guess_pattern
 from data_prep.pattern import Labels, Pattern, frame_levels
+from data_prep.units import Unit
 from gil_jax.data.names import compose
 
-HANDLE = struct.Struct("<qq")
 _EXAMPLES = 3
-
-
-class Unit(NamedTuple):
-    """Files of one folder that may be a sequence: its pictures, or one sequence file.
-
-    levels: names of the folders above the files, from the outermost, without suffixes; place: where they lie, for a
-    reader; chain, folder, names, handles: as in RawSequence; said: the labels in the names of the pictures, None for
-    names without; is_file: a sequence file.
-    """
-
-    levels: tuple[str, ...]
-    place: str
-    chain: Chain
-    folder: str
-    names: str
-    handles: bytes
-    said: tuple[tuple[str, ...] | None, ...] = ()
-    is_file: bool = False
-
-    @property
-    def path(self) -> str:
-        """The place of a sequence file, or of the folder of pictures."""
-        return f"{self.place}/{self.names}" if self.is_file else self.place
-
-    def only(self, keep: Callable[[str], bool]) -> "Unit":
-        """The same with some of the files."""
-        names = self.names.split("/")
-        kept = [i for i, name in enumerate(names) if keep(name)]
-        size = HANDLE.size
-        handles = b"".join(self.handles[i * size : (i + 1) * size] for i in kept) if self.chain else b""
-        return self._replace(names="/".join(names[i] for i in kept), handles=handles)
 
 
 @dataclass(frozen=True)
@@ -87,7 +54,7 @@ def label_units(units: list[Unit], raw: Path, rules: LayoutRules) -> Labelled:
     faults, notes = [], []
     if rules.files:
         units = _filter_files(units, rules.files, faults, notes)
-    chosen: Choice[Unit] = choose_kind(units)
+    chosen = choose_kind(units)
     units = chosen.units
     faults += chosen.faults
     notes += chosen.notes

@@ -22,8 +22,9 @@ from data_prep.archives import Archives, Chain, open_regular
 from data_prep.faults import DAMAGE, Fault, describe_error, is_machine_error, printable
 from data_prep.file_kinds import ARCHIVES, PICTURES, SEQUENCE_FILES
 from data_prep.guess_layout import BY_ARCHIVE
-from data_prep.layout import HANDLE, Labelled, LayoutRules, Unit, label_units
+from data_prep.layout import Labelled, LayoutRules, label_units
 from data_prep.pattern import Labels
+from data_prep.units import HANDLE, Unit
 from data_prep.walk import Found, Unread, list_archive, walk_folders
 from data_prep.zip_archive import PasswordError
 
@@ -76,8 +77,9 @@ class RawListing(NamedTuple):
 
     def describe(self) -> str:
         """The layout, the examples and the notes in lines."""
-        lines = [f"Layout {self.layout}: {len(self.sequences):,} sequences, for example"]
-        return "\n".join([*lines, *(f"  {line}" for line in self.examples), *(f"  NOTE  {n}" for n in self.notes)])
+        first = f"Layout {self.layout}: {len(self.sequences):,} sequences, for example"
+        lines = [first, *(f"  {line}" for line in self.examples)] if self.sequences else ["No sequence found"]
+        return "\n".join([*lines, *(f"  NOTE  {note}" for note in self.notes)])
 
 
 def list_raw(

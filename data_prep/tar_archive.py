@@ -3,7 +3,7 @@
 import os
 import tarfile
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 CHUNK = 1 << 20  # bytes that are copied at a time
 _LONGEST_HEADER = 1 << 20  # bytes of an extended header; tarfile reads it into the memory
@@ -44,7 +44,7 @@ class TarArchive:
     UTF-8.
     """
 
-    def __init__(self, file: BinaryIO, problem: str = "", encoding: str = "", weight: int = 0):
+    def __init__(self, file: IO[bytes], problem: str = "", encoding: str = "", weight: int = 0):
         self._file, self._problem, self._encoding = file, problem, encoding
         self.weight = weight
 
@@ -100,7 +100,7 @@ class TarArchive:
         self._file.close()
 
 
-def size_of(file: BinaryIO) -> int:
+def size_of(file: IO[bytes]) -> int:
     """Bytes of an open file, which is left at its beginning."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)

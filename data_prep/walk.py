@@ -20,8 +20,8 @@ from data_prep.file_kinds import (
     suffix_of,
     without_suffix,
 )
-from data_prep.layout import HANDLE, Unit
 from data_prep.tar_archive import Member
+from data_prep.units import HANDLE, Unit
 from data_prep.zip_archive import PasswordError, ZipArchive
 
 _CASIA_FRAME = re.compile(r"(.+?)-(.+)-([^-]+)-\d+")  # 001-nm-01-090-001

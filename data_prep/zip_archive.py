@@ -4,7 +4,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 from data_prep.tar_archive import CHUNK, Member
 from data_prep.zip_names import decode_names
@@ -24,7 +24,7 @@ class ZipArchive:
     """
 
     def __init__(
-        self, file: BinaryIO, place: str, passwords: tuple[bytes, ...] = (), encoding: str = "", weight: int = 0
+        self, file: IO[bytes], place: str, passwords: tuple[bytes, ...] = (), encoding: str = "", weight: int = 0
     ):
         self._file = file
         self._zip = zipfile.ZipFile(file)

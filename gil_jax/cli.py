@@ -23,9 +23,9 @@ from gil_jax.commands import embed, evaluate, people
 from gil_jax.config import resolve
 from gil_jax.describe import network_cost, step_cost
 from gil_jax.errors import run_command
-from gil_jax.models import MODELS
 from gil_jax.sharding import make_mesh
-from gil_jax.torch_weights import convert, export, read_checkpoint, write_checkpoint
+from gil_jax.torch_keys import NETWORKS
+from gil_jax.torch_weights import convert, export, read_checkpoint, without_name, write_checkpoint
 from gil_jax.train_state import TrainState, count_parameters
 from gil_jax.workdir import read_workdir, write_json
 
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     command = commands.add_parser("convert", help="a PyTorch checkpoint to a workdir that run_train.py evaluates")
     command.add_argument("file")
-    command.add_argument("--model", required=True, choices=sorted(MODELS))
+    command.add_argument("--model", required=True, choices=sorted(NETWORKS))
     command.add_argument("--out", required=True, metavar="WORKDIR")
     command.add_argument(
         "--set",
@@ -95,7 +95,10 @@ def _export(workdir: str, file: str, step: int | None) -> None:
     if config is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run")
     write_checkpoint(file, export(params, batch_stats, config["model"]), step)
-    print(f"{file}: {config['model']['name']} at step {step}")
+    name = config["model"]["name"]
+    print(f"{file}: {name} at step {step}")
+    if left_out := without_name(params, config["model"]):
+        print(f"Left out, for the family's {name} has no place for it: {', '.join(left_out)}")
 
 
 def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -> None:

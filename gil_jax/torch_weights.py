@@ -11,7 +11,7 @@ from gil_jax.torch_file import read_checkpoint, write_checkpoint
 from gil_jax.torch_shapes import infer_config
 from gil_jax.train_state import make_network
 
-__all__ = ["convert", "export", "from_torch", "read_checkpoint", "write_checkpoint"]
+__all__ = ["convert", "export", "from_torch", "read_checkpoint", "without_name", "write_checkpoint"]
 
 # Their axes in the order in which our arrays hold them: O out, I in, D time, H height, W width, P parts, C any.
 AXES = {"OIHW": "HWIO", "OIDHW": "DHWIO", "OIT": "TIO", "OI": "IO", "PIO": "PIO", "C": "C"}
@@ -54,6 +54,13 @@ def export(params: dict, batch_stats: dict, config: dict) -> dict[str, np.ndarra
         for part, array in enumerate(arrays):
             state[key.format(part=part)] = np.transpose(array, [AXES[axes].index(letter) for letter in axes])
     return state
+
+
+def without_name(params: dict, config: dict) -> list[str]:
+    """List the arrays that `export` leaves out: classifiers that the family's network does not have."""
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    names = {".".join(str(getattr(step, "key", getattr(step, "idx", step))) for step in path) for path, _ in paths}
+    return sorted(names - torch_keys.key_table(config).keys())
 
 
 def from_torch(state: dict[str, np.ndarray], table: torch_keys.Table) -> tuple[dict, dict]:

@@ -4,6 +4,7 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from configs.base import base_config
 from gil_jax.data.protocols import PROTOCOLS, Protocol
@@ -100,14 +101,21 @@ class Shades:
         return np.full((row + 1, 64, 64), row, np.uint8)
 
 
-def test_every_sequence_keeps_its_labels_and_its_place():
+@pytest.mark.parametrize("limits", [
+    {"frames_per_batch": 64},
+    {"frames_per_batch": 16},  # longer sequences are alone, on every device
+    {"frames_limit": 9},
+])  # fmt: skip
+def test_every_sequence_keeps_its_labels_and_its_place(limits, capsys):
     def embed(silhouettes, frame_mask):
         return energy_images(silhouettes, frame_mask)[:, :, :2]
 
     rows = np.array([3, 29, 7, 8, 11, 0, 24])
     config = base_config().eval
-    config.frames_per_batch = 64
+    config.update(limits)
     table = embed_split(embed, make_mesh(), Shades(), rows, config)
+    said = "3 sequences are longer than config.eval.frames_limit=9" in capsys.readouterr().out
+    assert said == ("frames_limit" in limits)
     np.testing.assert_allclose(table.embeddings[:, 0, 0] * 255, rows, rtol=1e-5)
     assert table.subjects.tolist() == [f"s{row}" for row in rows]
     assert table.views.tolist() == [f"v{row}" for row in rows]

@@ -20,6 +20,7 @@ PACKINGS = ("folder", "zip", "tar.gz", "zip of tar.gz", "folder of tar.gz")
 def listing_of(names, place, packing="folder", **options):
     """The listing of a tree of equal pictures (or empty sequence files) with these names."""
     raw = pack(dict.fromkeys(names, PICTURE), place, packing)
+    options["layout"] = tuple(options.get("layout", ()))
     rules = ReadingOptions(**options).rules("silhouettes")
     with Workers(1) as workers:
         return list_raw(raw, workers.run, rules=rules)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from gil_jax.models import MODELS, build_model
 from gil_jax.models.layers import BatchNorm
@@ -128,6 +129,24 @@ def test_statistics_of_frames_see_real_frames_alone():
     np.testing.assert_allclose(result[mask], expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(masked.mean[...], alone.mean[...], rtol=1e-6)
     np.testing.assert_allclose(masked.var[...], alone.var[...], rtol=1e-6)
+
+
+def test_batchnorm_sees_the_sequences_of_all_devices():
+    """Statistics, embeddings and logits of a sharded batch are those of the same batch on one device."""
+    network = make_network({"name": "deepgaitv2", **SMALL["deepgaitv2"]})
+    draw = np.random.default_rng(0)
+    silhouettes = draw.integers(0, 256, (4, 3, 64, 44), np.uint8)
+    mask = np.arange(3) < np.array([[3], [1], [2], [3]])
+    mesh = jax.make_mesh((4,), ("data",), devices=jax.devices()[:4], axis_types=(AxisType.Auto,))
+    by_rows, replicated = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+
+    def train(silhouettes, mask):
+        return network.train(*variables(network), silhouettes, mask, jax.random.key(0))
+
+    alone = jax.jit(train)(silhouettes, mask)
+    sharded = jax.jit(train, in_shardings=by_rows, out_shardings=replicated)(silhouettes, mask)
+    for ours, expected in zip(jax.tree.leaves(sharded), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 INITIAL = {

@@ -1,4 +1,4 @@
-"""Every network learns the synthetic walkers a little, from the command line, with its own recipe made narrow."""
+"""Networks learn the synthetic walkers a little, from the command line, with their own recipes made narrow."""
 
 import json
 import os
@@ -22,6 +22,7 @@ NARROW = {
     "casia_b_gln_phase2": [
         "channels=(2,4,4)", "features=8", "lateral_channels=4", "compact_features=8", "dropout=0.2",
     ],
+    "casia_b_deepgaitv2": ["channels=(2,4,4,8)", "features=8"],  # GaitBase is its mode 2d
 }  # fmt: skip
 RECIPES = {"casia_b_gaitgl": ":s_triplet"}  # without augmentation; other rows keep their own
 
@@ -67,6 +68,7 @@ def _train(row, records, workdir, *flags):
         ("casia_b_gaitset", []),
         ("casia_b_gaitpart", ["--config.optim.learning_rate=0.003"]),
         ("casia_b_gaitgl", ["--config.optim.warmup_steps=5"]),
+        ("casia_b_deepgaitv2", ["--config.optim.learning_rate=0.02"]),
     ],
 )
 def test_a_network_learns(row, flags, records, tmp_path):
@@ -77,6 +79,6 @@ def test_a_network_learns(row, flags, records, tmp_path):
 def test_gln_learns_in_two_phases(records, tmp_path):
     _train("casia_b_gln_phase1", records, tmp_path / "1")
     printed = _train("casia_b_gln_phase2", records, tmp_path / "2", f"--config.init_from={tmp_path / '1'}")
-    fresh = printed.split("initialised anew: ")[1].splitlines()[0]
-    assert "compact" in fresh
-    assert "frame0" not in fresh
+    initialised = printed.split("newly initialised: ")[1].splitlines()[0]
+    assert "compact" in initialised
+    assert "frame0" not in initialised

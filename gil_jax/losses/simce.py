@@ -10,9 +10,10 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
 from gil_jax.losses.parts import BatchContext
-from gil_jax.losses.terms import PairTerm, Statistics, check_choice, mean_where, on_embeddings
+from gil_jax.losses.terms import PairTerm, Statistics, check_choice, on_embeddings
+from gil_jax.ops.negatives import softmax_over_negatives
 from gil_jax.ops.pairs import Pairs, cosines, distances, dot_products, pairs_of
-from gil_jax.ops.triplets import LARGEST, number_of_triplets, softplus_over_triplets
+from gil_jax.ops.triplets import number_of_triplets, softplus_over_triplets
 
 SIMILARITIES: dict[str, Callable[[Pairs], Float[Array, "n n"]]] = {
     "dot": dot_products,
@@ -108,15 +109,8 @@ class MSimCE(SimilarityTerm):
     def value(self, pairs: Pairs, context: BatchContext, prepared: Any) -> tuple[Float[Array, ""], Statistics]:
         """Loss of one part, and its statistics."""
         del prepared
-        classes = context.classes
-        logits = jnp.clip(self.logits(pairs), -LARGEST, LARGEST)  # as in SimCE: sums stay finite
-        # Without negatives the sum would be empty and its gradient NaN: sum over everything there, and drop the result.
-        has_negatives = jnp.any(classes.different, 0)
-        all_negatives = jax.nn.logsumexp(logits, axis=0, where=classes.different | ~has_negatives)
-        chosen = classes.same & has_negatives
-        nearest = jnp.max(jnp.where(classes.different, logits, -jnp.inf), 0)
-        wrong = (lax.stop_gradient(nearest > logits)).astype(jnp.float32)
-        return mean_where(jax.nn.softplus(all_negatives - logits), chosen), {"wrong_share": mean_where(wrong, chosen)}
+        loss, wrong = softmax_over_negatives(self.logits(pairs), context.classes)
+        return loss, {"wrong_share": wrong}
 
 
 simce = on_embeddings(SimCE)
