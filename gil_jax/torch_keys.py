@@ -50,8 +50,7 @@ def baseline_table(stages: int) -> Table:
     return {
         **stages_table("Backbone.forward_block.feature", (0, 2, 5, 7, 10, 12, 14, 16)[: 2 * stages]),
         "head.kernel": ("FCs.fc_bin", "PIO"),
-        **_norm("norm", "BNNecks.bn1d"),
-        "classifier.kernel": ("BNNecks.fc_bin", "PIO"),
+        **BNNECK,
     }
 
 
@@ -195,6 +194,7 @@ def _neck(linear: str) -> Table:
     }
 
 
+BNNECK = {**_norm("norm", "BNNecks.bn1d"), "classifier.kernel": ("BNNecks.fc_bin", "PIO")}
 WIDTHS, BLOCKS = (64, 128, 256, 512), (1, 1, 1, 1)  # where a config does not name them
 TABLES: dict[str, Callable[[Mapping[str, Any]], Table]] = {
     "baseline": lambda config: baseline_table(len(config.get("channels", (0,) * 3))),
@@ -208,11 +208,17 @@ TABLES: dict[str, Callable[[Mapping[str, Any]], Table]] = {
     ),
 }
 NETWORKS = tuple(TABLES)
+WITHOUT_CLASSIFIER = ("gaitset", "gaitpart", "gln")  # as published
 
 
 def key_table(model_config: Mapping[str, Any]) -> Table:
-    """Return the table of names of a network: ours -> (theirs, the letters of their axes)."""
-    return TABLES[model_config["name"]](model_config)
+    """Return the table of names of a network: ours -> (theirs, the letters of their axes).
+
+    An optional classifier (ours) has the names of Baseline's.
+    """
+    table = TABLES[model_config["name"]](model_config)
+    has_bnneck = model_config["name"] in WITHOUT_CLASSIFIER and not model_config.get("compact")
+    return table | BNNECK if has_bnneck and model_config.get("num_classes") else table
 
 
 def is_original_gaitset(keys: Iterable[str]) -> bool:

@@ -58,6 +58,7 @@ def _read_gaitset(shapes: dict) -> dict:
     return {
         "channels": _widths(shapes, [f"{name}.conv.weight" for name in names]),
         "features": _size(shapes, head, 2),
+        "num_classes": _size(shapes, "BNNecks.fc_bin", 2),
         "bins": _bins(shapes, head, maps=2),
     }
 
@@ -69,6 +70,7 @@ def _read_gaitpart(shapes: dict) -> dict:
         "channels": channels,
         "halvings": channels and halvings[len(channels)],
         "features": _size(shapes, "Head.fc_bin", 2),
+        "num_classes": _size(shapes, "BNNecks.fc_bin", 2),
         "bins": _bins(shapes, "Head.fc_bin"),
     }
 
@@ -98,7 +100,7 @@ def _read_gln(shapes: dict) -> dict:
         "bins": _bins(shapes, "Head.fc_bin", maps=3),
         "compact": compact,
         "compact_features": _size(shapes, "reduce_fc.weight", 0),
-        "num_classes": _size(shapes, "reduce_cls.weight", 0) if compact else None,
+        "num_classes": _size(shapes, "reduce_cls.weight", 0) if compact else _size(shapes, "BNNecks.fc_bin", 2),
     }
 
 

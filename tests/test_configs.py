@@ -234,3 +234,10 @@ def test_weights_of_all_terms_are_numbers():
     for recipe in ("s_triplet", "l_s", "l_m", "gil"):
         for row in ROWS:
             assert all(np.isclose(term.weight, 1.0) for term in _config(row, recipe).loss.values()), (row, recipe)
+
+
+@pytest.mark.parametrize("row", ["casia_b_gaitset", "casia_b_gaitgl", "oumvlp_gaitgl"])
+def test_gradients_are_clipped_where_simce_sees_inner_products(row):
+    norms = {recipe: _config(row, recipe).optim.clip_norm for recipe in RECIPES}
+    clipped = {"l_s", "l_m", "gil", "as_released"}
+    assert norms == {recipe: 1.0 if recipe in clipped else 0.0 for recipe in RECIPES}

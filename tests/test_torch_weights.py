@@ -69,6 +69,17 @@ def test_there_and_back(case, tmp_path):
         np.testing.assert_array_equal(back[key], value)
 
 
+@pytest.mark.parametrize("case", ["gaitset", "gaitpart", "gln_phase1"])
+def test_an_optional_classifier_goes_there_and_back(case):
+    name, fields = NETWORKS[case]
+    draw = np.random.default_rng(0)
+    shapes = jax.eval_shape(make_network({"name": name, **fields, "num_classes": 5}).init, 0)
+    params, batch_stats = jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), shapes)
+    config, *back = convert(export(params, batch_stats, {"name": name, **fields, "num_classes": 5}), name)
+    assert config["num_classes"] == 5
+    jax.tree.map(np.testing.assert_array_equal, back, [params, batch_stats])
+
+
 @pytest.mark.parametrize("wrap", [
     lambda state: state,
     lambda state: {f"module.{key}": value for key, value in state.items()},
