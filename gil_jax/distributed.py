@@ -1,14 +1,18 @@
 """Several processes that train together: joining them, an order among them, and what becomes of a lost one."""
 
 import json
+import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
@@ -28,6 +32,9 @@ def join_processes(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if coordinator and process_id:
         _await_answer(coordinator, patience)
+    make_client = _jax.get_distributed_runtime_client
+    # Where a process is lost, jax's own callback aborts this one with a dump of all threads.
+    _jax.get_distributed_runtime_client = partial(make_client, missed_heartbeat_callback=_end)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -42,6 +49,14 @@ def join_processes(
             f"the {num_processes or ''} processes of the run did not find each other ({_first_line(error)}): start the "
             "same command with every --process_id, and one --coordinator that all hosts reach"
         ) from error
+    finally:
+        _jax.get_distributed_runtime_client = make_client
+
+
+def _end(error: Any) -> None:
+    """End this process: jax's service says that another one is lost."""
+    print(f"error: {_lost(error)}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _await_answer(address: str, patience: float) -> None:
@@ -69,10 +84,7 @@ def lost_processes_named() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        raise ConnectionError(
-            f"process {jax.process_index()} lost another process of the run ({_first_line(error)}). Look at what that "
-            "one printed, then start all again with the same command: they go on from the latest checkpoint"
-        ) from error
+        raise ConnectionError(_lost(error)) from error
 
 
 def first_process_first(make: Callable[[], Made]) -> Made:
@@ -120,13 +132,9 @@ def check_alike(values: dict[str, Any]) -> None:
         for name in sorted(first.keys() | ours.keys())
         if first.get(name) != ours.get(name)
     ]
-    others = np.flatnonzero(multihost_utils.process_allgather(np.int32(len(lines))))
-    if len(others):
-        who = ", ".join(map(str, others.tolist()))
-        raise ValueError(
-            f"the processes of a run have to be started alike; process {who} differs from process 0"
-            + "".join(f"\n{line}" for line in lines)
-        )
+    differing = [text for text in _from_all("\n".join(lines)) if text]
+    if differing:
+        raise ValueError("the processes of a run have to be started alike:\n" + "\n".join(differing))
 
 
 def print_once(text: str) -> None:
@@ -144,5 +152,21 @@ def _from_first(text: str) -> str:
     return np.asarray(multihost_utils.broadcast_one_to_all(codes)).astype(np.uint8).tobytes().decode()
 
 
-def _first_line(error: Exception) -> str:
+def _from_all(text: str, most: int = 4000) -> list[str]:
+    """The texts of all processes, each cut off after `most` bytes."""
+    codes = np.zeros(most, np.int32)
+    held = np.frombuffer(text.encode()[:most], np.uint8)
+    codes[: len(held)] = held
+    gathered = np.asarray(multihost_utils.process_allgather(codes)).reshape(-1, most)
+    return [row.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace") for row in gathered]
+
+
+def _lost(error: Any) -> str:
+    return (
+        f"this process lost another process of the run ({_first_line(error)}). Look at what that one printed, then "
+        "start all again with the same command: they go on from the latest checkpoint"
+    )
+
+
+def _first_line(error: Any) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gil_jax.checkpoint import load_network, read_scores, restore, set_damaged_aside, steps_of
-from gil_jax.checks import check_arrays, check_batch, check_config
+from gil_jax.checks import check_arrays, check_batch, check_config, flatten
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
@@ -160,7 +160,7 @@ def _open_data(config: ConfigDict) -> Dataset:
         print_once(warning)
     fields = json.loads(config.to_json())
     fields["data"] = {name: value for name, value in fields["data"].items() if name not in ("dir", "cache", "workers")}
-    check_alike({"config": fields, "data": dataset.source.fingerprint, "versions": versions()})
+    check_alike(flatten({"config": fields, "fingerprint": dataset.source.fingerprint, "versions": versions()}))
     return dataset
 
 
