@@ -1,18 +1,14 @@
 """Several processes that train together: joining them, an order among them, and what becomes of a lost one."""
 
 import json
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
@@ -32,9 +28,6 @@ def join_processes(
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     if coordinator and process_id:
         _await_answer(coordinator, patience)
-    make_client = _jax.get_distributed_runtime_client
-    # Where a process is lost, jax's own callback aborts this one with a dump of all threads.
-    _jax.get_distributed_runtime_client = partial(make_client, missed_heartbeat_callback=_end)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -49,14 +42,6 @@ def join_processes(
             f"the {num_processes or ''} processes of the run did not find each other ({_first_line(error)}): start the "
             "same command with every --process_id, and one --coordinator that all hosts reach"
         ) from error
-    finally:
-        _jax.get_distributed_runtime_client = make_client
-
-
-def _end(error: Any) -> None:
-    """End this process: jax's service says that another one is lost."""
-    print(f"error: {_lost(error)}", file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 def _await_answer(address: str, patience: float) -> None:
@@ -84,7 +69,10 @@ def lost_processes_named() -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
             raise
-        raise ConnectionError(_lost(error)) from error
+        raise ConnectionError(
+            f"this process lost another process of the run ({_first_line(error)}). Look at what that one printed, then "
+            "start all again with the same command: they go on from the latest checkpoint"
+        ) from error
 
 
 def first_process_first(make: Callable[[], Made]) -> Made:
@@ -159,13 +147,6 @@ def _from_all(text: str, most: int = 4000) -> list[str]:
     codes[: len(held)] = held
     gathered = np.asarray(multihost_utils.process_allgather(codes)).reshape(-1, most)
     return [row.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace") for row in gathered]
-
-
-def _lost(error: Any) -> str:
-    return (
-        f"this process lost another process of the run ({_first_line(error)}). Look at what that one printed, then "
-        "start all again with the same command: they go on from the latest checkpoint"
-    )
 
 
 def _first_line(error: Any) -> str:
