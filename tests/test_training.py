@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -358,3 +359,98 @@ def test_a_number_of_devices_that_the_environment_names_stays(monkeypatch):
     monkeypatch.setattr(sharding.jax.config, "update", lambda *_: pytest.fail("changed"))
     assert "device_count=8" in os.environ["XLA_FLAGS"]
     sharding.use_all_cores(32)
+
+
+@dataclass(frozen=True)
+class _Chip:
+    """A device of a TPU v5e pod, where every host holds 2 x 2 chips."""
+
+    id: int
+    coords: tuple
+    process_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    core_on_chip: int = 0
+    slice_index: int = 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(4, 4), (4, 8)])
+def test_hosts_of_a_pod_share_a_batch_in_the_order_of_jax(width, height):
+    from jax.experimental import mesh_utils
+
+    places = [(y // 2 * (width // 2) + x // 2, y, x) for y in range(height) for x in range(width)]
+    chips = [_Chip(number, (x, y, 0), host) for number, (host, y, x) in enumerate(sorted(places))]
+    mesh = mesh_utils.create_device_mesh((len(chips), 1), chips, allow_split_physical_axes=True)
+    hosts = [chip.process_index for chip in mesh[:, 0]]
+    assert hosts != sorted(hosts)  # a host need not hold neighbouring rows
+    rows = {host: sharding.rows_of_process(mesh, host, 128).tolist() for host in set(hosts)}
+    each = 128 // len(chips)
+    for host, held in rows.items():
+        assert held == [row for row in range(128) if hosts[row // each] == host]
+    assert sorted(sum(rows.values(), [])) == list(range(128))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("optim.average_decay", 1.0, "give a number below 1"),
+        ("optim.accumulate", 3, "can't be shared evenly by config.optim.accumulate=3"),
+        ("optim.frozen", ("nothing",), "no parameter below nothing"),
+        ("optim.learning_rate", float("nan"), "give a finite number"),
+        ("train.profile", (5, 2), "give (first step, last step)"),
+        ("train.accept_changes", ("optim.rate",), "optim.rate is no field"),
+        ("train.on_full_disk", "hope", "choose one of 'stop', 'continue'"),
+        ("train.keep_checkpoints", 0, "give 1 or more"),
+        ("eval.metric", "l2", "choose one of"),
+        ("data.dir", "gs://bucket/data", "give a folder"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named_before_anything_is_written(tiny_config, tmp_path, field, value, message):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_and_evaluate(tiny_config, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_workdir_is_evaluated_by_its_own_config(straight, tiny_config):
+    from configs.from_workdir import get_config
+    from run_train import _prepare_data
+
+    workdir, _ = straight
+    config = get_config(str(workdir))
+    assert config.to_dict()["data"] | {"dir": ""} == tiny_config.to_dict()["data"] | {"dir": ""}
+    assert config.optim.decay_steps == (6,)
+    _prepare_data(config)
+    assert config.data.dir == tiny_config.data.dir  # the walkers that are there
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "is damaged"), ("{}", "is damaged"), ('{"model": {"name": "gln"}}', "converted gln")]
+)
+def test_a_workdir_without_a_config_says_so(tmp_path, content, message):
+    from configs.from_workdir import get_config
+
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        get_config(str(tmp_path))
+
+
+def test_a_read_only_workdir_is_evaluated(straight, tiny_config, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gil_jax.workdir.write_atomically", refuse)
+    report = evaluate(tiny_config, str(straight[0]), 8)
+    assert (report["step"], report["unchecked"]) == (8, [])
+    output = capsys.readouterr().out
+    assert "step 8: 1 people who were not in training" in output
+    assert "The report is not kept: " in output
+
+
+def test_more_steps_than_asked_for_change_no_file(straight, tiny_config):
+    before = {path: path.read_bytes() for path in straight[0].glob("*.json*")}
+    tiny_config.train.steps = 6
+    with pytest.raises(ValueError, match=r"train\.steps=6, but .* is at step 12 already"):
+        train_and_evaluate(tiny_config, str(straight[0]))
+    assert {path: path.read_bytes() for path in straight[0].glob("*.json*")} == before
