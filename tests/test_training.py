@@ -194,19 +194,19 @@ def test_devices_change_nothing_but_rounding(straight, records, tmp_path):
         )
 
 
-@pytest.mark.slow
-def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
-    workdir = tmp_path / "together"
-    processes = [
+def _start_two(workdir, records, port, *flags, of_second=()):
+    """Start two processes of two devices each."""
+    return [
         subprocess.Popen(
             _command(
                 workdir,
                 records,
                 "--distributed",
-                f"--coordinator=localhost:{unused_port}",
+                f"--coordinator=localhost:{port}",
                 "--num_processes=2",
                 f"--process_id={rank}",
-                "--config.train.steps=5",
+                *flags,
+                *(of_second if rank else ()),
             ),
             cwd=ROOT,
             env=_environment(2),
@@ -216,17 +216,55 @@ def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
         )
         for rank in range(2)
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_that_goes_on_from_them(records, tmp_path, unused_port):
+    workdir = tmp_path / "together"
+    processes = _start_two(workdir, records, unused_port, "--config.train.steps=5")
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "on 4 cpu device(s)" in outputs[0][0]
-    _run(tmp_path / "alone", records, "--config.train.steps=5")
+    _run(workdir, records, "--config.train.steps=7", devices=4)
+    _run(tmp_path / "alone", records, "--config.train.steps=7", "--config.optim.total_steps=5", devices=4)
     together, alone = (
         [line["loss"] for line in _lines(tmp_path / name) if "loss" in line] for name in ("together", "alone")
     )
+    assert len(together) == 7
     np.testing.assert_allclose(together, alone, rtol=2e-5)
-    name = "synthetic-first_5-casia_b-euclidean-5.json"
+    parameters = _arrays(workdir), _arrays(tmp_path / "alone")
+    for name, array in parameters[0].items():
+        np.testing.assert_allclose(array, parameters[1][name], rtol=1e-5, atol=1e-7, err_msg=name)
+    name = "synthetic-first_5-casia_b-euclidean-7.json"
     reports = [json.loads((tmp_path / run / "eval" / name).read_text()) for run in ("together", "alone")]
     assert reports[0]["baseline_gei"] == reports[1]["baseline_gei"]
+
+
+@pytest.mark.slow
+def test_processes_that_were_started_otherwise_are_refused(records, tmp_path, unused_port):
+    processes = _start_two(tmp_path / "new", records, unused_port, of_second=("--config.seed=3",))
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "config.seed: 0 on process 0, 3 on process 1" in errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_where_one_process_is_killed_the_other_ends_within_a_minute(records, tmp_path, unused_port):
+    flags = ("--config.train.steps=100000", "--config.train.checkpoint_every=5000")
+    processes = _start_two(tmp_path, records, unused_port, *flags)
+    metrics, until = tmp_path / "metrics.jsonl", time.monotonic() + 200
+    while time.monotonic() < until and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    processes[1].kill()
+    _, errors = processes[0].communicate(timeout=60)
+    processes[1].communicate()
+    assert processes[0].returncode != 0
+    # jax itself ends a process that waits inside of a collective operation.
+    said = ("error: this process lost another process of the run", "The tasks have crashed")
+    assert any(text in errors for text in said), errors
 
 
 def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
@@ -387,7 +425,7 @@ def test_hosts_of_a_pod_share_a_batch_in_the_order_of_jax(width, height):
     each = 128 // len(chips)
     for host, held in rows.items():
         assert held == [row for row in range(128) if hosts[row // each] == host]
-    assert sorted(sum(rows.values(), [])) == list(range(128))
+    assert sorted(row for held in rows.values() for row in held) == list(range(128))
 
 
 @pytest.mark.parametrize(
