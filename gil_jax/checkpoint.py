@@ -96,7 +96,7 @@ def restore(workdir: str, step: int, like: TrainState) -> TrainState:
 
     The checkpoint may be written on other devices. Raises ValueError that lists the arrays that do not fit.
     """
-    folder = folder_of(workdir) / str(step)
+    folder: Any = folder_of(workdir) / str(step)
     params, opt_state = swap_average(like.params, like.opt_state)
     wanted = {"network": {"params": params, "batch_stats": like.batch_stats}, "optimizer": opt_state}
     wrong = []
@@ -246,13 +246,13 @@ def _unused(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _tree_of(item: Path) -> Any:
-    """The arrays of an item, by their shapes alone."""
+def _tree_of(item: Any) -> Any:
+    """The arrays of an item's folder, by their shapes alone."""
     return ocp.PyTreeCheckpointHandler().metadata(item).tree
 
 
-def _read(item: Path) -> Any:
-    """Read all arrays of an item to the memory of this process, whatever devices wrote them."""
+def _read(item: Any) -> Any:
+    """Read all arrays of an item's folder to the memory of this process, whatever devices wrote them."""
     arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _tree_of(item))
     return ocp.PyTreeCheckpointHandler().restore(item, args=ocp.args.PyTreeRestore(restore_args=arguments))
 

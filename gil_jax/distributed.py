@@ -70,8 +70,8 @@ def lost_processes_named() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         raise ConnectionError(
-            f"process {jax.process_index()} lost another process of the run ({_first_line(error)}). Look at what that "
-            "one printed, then start all again with the same command: they go on from the latest checkpoint"
+            f"this process lost another process of the run ({_first_line(error)}). Look at what that one printed, then "
+            "start all again with the same command: they go on from the latest checkpoint"
         ) from error
 
 
@@ -120,13 +120,9 @@ def check_alike(values: dict[str, Any]) -> None:
         for name in sorted(first.keys() | ours.keys())
         if first.get(name) != ours.get(name)
     ]
-    others = np.flatnonzero(multihost_utils.process_allgather(np.int32(len(lines))))
-    if len(others):
-        who = ", ".join(map(str, others.tolist()))
-        raise ValueError(
-            f"the processes of a run have to be started alike; process {who} differs from process 0"
-            + "".join(f"\n{line}" for line in lines)
-        )
+    differing = [text for text in _from_all("\n".join(lines)) if text]
+    if differing:
+        raise ValueError("the processes of a run have to be started alike:\n" + "\n".join(differing))
 
 
 def print_once(text: str) -> None:
@@ -144,5 +140,14 @@ def _from_first(text: str) -> str:
     return np.asarray(multihost_utils.broadcast_one_to_all(codes)).astype(np.uint8).tobytes().decode()
 
 
-def _first_line(error: Exception) -> str:
+def _from_all(text: str, most: int = 4000) -> list[str]:
+    """The texts of all processes, each cut off after `most` bytes."""
+    codes = np.zeros(most, np.int32)
+    held = np.frombuffer(text.encode()[:most], np.uint8)
+    codes[: len(held)] = held
+    gathered = np.asarray(multihost_utils.process_allgather(codes)).reshape(-1, most)
+    return [row.astype(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace") for row in gathered]
+
+
+def _first_line(error: Any) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

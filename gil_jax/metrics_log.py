@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 from tqdm import tqdm
 
@@ -54,7 +55,9 @@ class MetricsLog:
         self.lines = path.open("a", encoding="utf-8")
         (folder / "tensorboard").mkdir(exist_ok=True)
         # Synchronous: the threads of writers die on a full disk, and whoever waits for them hangs.
-        self.board = EventsWriter(str(folder / "tensorboard" / "events"), filename_suffix=f".{os.getpid()}")
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self.board = RecordWriter(str(folder / "tensorboard" / name))
+        self._event(file_version="brain.Event:2")
         self._flushed = time.monotonic()
         # Events of steps that will come again are hidden.
         self._event(step=start + 1, session_log={"status": "START"})
@@ -146,7 +149,7 @@ class MetricsLog:
 
     def _event(self, **content: Any) -> None:
         event = event_pb2.Event(wall_time=time.time(), **content)  # pyright: ignore[reportAttributeAccessIssue]
-        self.board.write_event(event)
+        self.board.write(event.SerializeToString())
 
 
 def _read(path: Path) -> tuple[list[tuple[str, dict]], list[bytes]]:

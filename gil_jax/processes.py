@@ -57,6 +57,23 @@ class StopRequests:
         self.phase = ""
         self.several_processes = several_processes
         self._waits = False
+        self._end: threading.Timer | None = None
+
+    def end_within(self, seconds: float, message: str, status: int) -> None:
+        """End this process with `message` if the stop takes longer: a worker that is stopped never ends by itself."""
+
+        def end() -> None:
+            print(f"{message}. Something did not end in {seconds:.0f} s, and is left", file=sys.stderr, flush=True)
+            os._exit(status)
+
+        self._end = threading.Timer(seconds, end)
+        self._end.daemon = True
+        self._end.start()
+
+    def cancel_end(self) -> None:
+        """Let the process go on: everything ended in time."""
+        if self._end is not None:
+            self._end.cancel()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -113,6 +130,7 @@ def stop_signals(phase: str = "", several_processes: bool = False) -> Iterator[S
         yield requests
     finally:
         requests.phase = ""
+        requests.cancel_end()
         signal.set_wakeup_fd(wakeup)
         for name, handler in before.items():
             signal.signal(name, handler)

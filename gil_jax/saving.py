@@ -76,6 +76,8 @@ class Saver:
     ) -> None:
         if kind is None:
             self.finish()
+        elif jax.process_count() > 1:
+            return  # closing would wait for the other processes, which may be lost
         self.manager.close()
 
 

@@ -4,20 +4,20 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from gil_jax.checkpoint import load_network, read_scores, restore, set_damaged_aside, steps_of
-from gil_jax.checks import check_arrays, check_batch, check_config
+from gil_jax.checks import check_arrays, check_batch, check_config, flatten
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
-from gil_jax.data.loader import train_batches
+from gil_jax.device_batches import device_batches, next_batch
 from gil_jax.distributed import check_alike, lost_processes_named, on_first_process, print_once
 from gil_jax.errors import Stopped
 from gil_jax.evaluation.evaluator import Evaluator
@@ -30,7 +30,7 @@ from gil_jax.pretrained import load_pretrained
 from gil_jax.processes import Interrupted, StopRequests, stop_signals
 from gil_jax.run_record import describe_run, versions, write_run
 from gil_jax.saving import Saver
-from gil_jax.sharding import batch_sharding, local_rows, make_mesh, to_devices
+from gil_jax.sharding import make_mesh
 from gil_jax.train_state import TrainState, count_parameters, make_network
 from gil_jax.training import batch_size, initialise, lower_step, make_training
 from gil_jax.types import Batch
@@ -107,7 +107,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         with log, saver:
             step = lowered.compile()
             clock.append(time.perf_counter())
-            with closing(_device_batches(config, dataset, mesh, start)) as batches:
+            with closing(device_batches(config, dataset, mesh, start)) as batches:
                 state = _train(run, state, step, batches, saver, log, stops)
             saver.finish()
             log.end_progress()
@@ -160,7 +160,7 @@ def _open_data(config: ConfigDict) -> Dataset:
         print_once(warning)
     fields = json.loads(config.to_json())
     fields["data"] = {name: value for name, value in fields["data"].items() if name not in ("dir", "cache", "workers")}
-    check_alike({"config": fields, "data": dataset.source.fingerprint, "versions": versions()})
+    check_alike(flatten({"config": fields, "fingerprint": dataset.source.fingerprint, "versions": versions()}))
     return dataset
 
 
@@ -180,13 +180,15 @@ def _train(
     stops.phase = ""
     if _is_due(start, train.eval_every) and 0 < start < train.steps and not read_scores(run.workdir, start):
         _evaluate(run, state, saver, log)  # the run was stopped before it did
+    # A thread of its own reads, so that a signal ends the waiting for it and not the reading itself.
+    reader = ThreadPoolExecutor(1)
     log.start_timing()
     try:
         for step in range(start + 1, train.steps + 1):
             profile.before(step)
             try:
                 with log.waiting_for_input(), stops.waiting():
-                    batch = next(batches)
+                    batch = reader.submit(next_batch, batches).result()
             except Interrupted:
                 _stop(step - 1, state, saver, stops)
             state, metrics = run_step(state, batch)
@@ -212,6 +214,7 @@ def _train(
                     _evaluate(run, state, saver, log)
     finally:
         profile.close()
+        reader.shutdown()
     return state
 
 
@@ -222,10 +225,10 @@ def _stop(step: int, state: TrainState, saver: Saver, stops: StopRequests) -> No
         saver.save(state)
         saver.finish()
     number = signal.SIGTERM if stops.number is None or stops.several_processes else stops.number
-    raise Stopped(
-        f"Stopped by {signal.Signals(number).name} at step {step}, which is kept: the same command goes on from there",
-        128 + number,
-    )
+    name, status = signal.Signals(number).name, 128 + number
+    message = f"Stopped by {name} at step {step}, which is kept: the same command goes on from there"
+    stops.end_within(10, message, status)
+    raise Stopped(message, status)
 
 
 def _is_due(step: int, interval: int) -> bool:
@@ -271,18 +274,3 @@ def _first_state(
         f"Starting from {config.init_from}, step {step}; newly initialised: {', '.join(initialised) or 'nothing'}"
     )
     return jax.device_put(state._replace(params=params, batch_stats=batch_stats), layout)
-
-
-def _device_batches(config: ConfigDict, dataset: Dataset, mesh: Mesh, start: int) -> Generator[Batch, None, None]:
-    rows = batch_size(config)
-    batches = train_batches(
-        dataset.source,
-        dataset.rows_of_subject,
-        config.data,
-        config.seed,
-        start,
-        config.train.steps,
-        local_rows(mesh, rows),
-    )
-    layout = batch_sharding(mesh)
-    return (to_devices(layout, rows, batch) for batch in batches)

@@ -27,7 +27,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Make step(state, batch) -> (state, metrics): pure, to be jitted with the layouts of the mesh.
 
-    The loss sees the global batch, whatever the number of devices. Randomness is a function of (seed, step); seed may be traced.
+    The loss sees the global batch, whatever the number of devices. Randomness is a function of (seed, step); seed may
+    be traced.
     accumulate: pieces that a batch is computed in, one after the other; the loss sees one piece, and the gradients are
     averaged. Person i of the `people` of a batch is in piece i % accumulate.
     augment: (key, silhouettes, frame_mask) -> silhouettes that the network sees instead, see `make_augmentation`.

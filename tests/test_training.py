@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -193,19 +194,19 @@ def test_devices_change_nothing_but_rounding(straight, records, tmp_path):
         )
 
 
-@pytest.mark.slow
-def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
-    workdir = tmp_path / "together"
-    processes = [
+def _start_two(workdir, records, port, *flags, of_second=()):
+    """Start two processes of two devices each."""
+    return [
         subprocess.Popen(
             _command(
                 workdir,
                 records,
                 "--distributed",
-                f"--coordinator=localhost:{unused_port}",
+                f"--coordinator=localhost:{port}",
                 "--num_processes=2",
                 f"--process_id={rank}",
-                "--config.train.steps=5",
+                *flags,
+                *(of_second if rank else ()),
             ),
             cwd=ROOT,
             env=_environment(2),
@@ -215,17 +216,55 @@ def test_two_processes_of_two_devices_equal_one(records, tmp_path, unused_port):
         )
         for rank in range(2)
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_that_goes_on_from_them(records, tmp_path, unused_port):
+    workdir = tmp_path / "together"
+    processes = _start_two(workdir, records, unused_port, "--config.train.steps=5")
     outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "on 4 cpu device(s)" in outputs[0][0]
-    _run(tmp_path / "alone", records, "--config.train.steps=5")
+    _run(workdir, records, "--config.train.steps=7", devices=4)
+    _run(tmp_path / "alone", records, "--config.train.steps=7", "--config.optim.total_steps=5", devices=4)
     together, alone = (
         [line["loss"] for line in _lines(tmp_path / name) if "loss" in line] for name in ("together", "alone")
     )
+    assert len(together) == 7
     np.testing.assert_allclose(together, alone, rtol=2e-5)
-    name = "synthetic-first_5-casia_b-euclidean-5.json"
+    parameters = _arrays(workdir), _arrays(tmp_path / "alone")
+    for name, array in parameters[0].items():
+        np.testing.assert_allclose(array, parameters[1][name], rtol=1e-5, atol=1e-7, err_msg=name)
+    name = "synthetic-first_5-casia_b-euclidean-7.json"
     reports = [json.loads((tmp_path / run / "eval" / name).read_text()) for run in ("together", "alone")]
     assert reports[0]["baseline_gei"] == reports[1]["baseline_gei"]
+
+
+@pytest.mark.slow
+def test_processes_that_were_started_otherwise_are_refused(records, tmp_path, unused_port):
+    processes = _start_two(tmp_path / "new", records, unused_port, of_second=("--config.seed=3",))
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "config.seed: 0 on process 0, 3 on process 1" in errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_where_one_process_is_killed_the_other_ends_within_a_minute(records, tmp_path, unused_port):
+    flags = ("--config.train.steps=100000", "--config.train.checkpoint_every=5000")
+    processes = _start_two(tmp_path, records, unused_port, *flags)
+    metrics, until = tmp_path / "metrics.jsonl", time.monotonic() + 200
+    while time.monotonic() < until and not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        time.sleep(0.05)
+    processes[1].kill()
+    _, errors = processes[0].communicate(timeout=60)
+    processes[1].communicate()
+    assert processes[0].returncode != 0
+    # jax itself ends a process that waits inside of a collective operation.
+    said = ("error: this process lost another process of the run", "The tasks have crashed")
+    assert any(text in errors for text in said), errors
 
 
 def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
@@ -358,3 +397,98 @@ def test_a_number_of_devices_that_the_environment_names_stays(monkeypatch):
     monkeypatch.setattr(sharding.jax.config, "update", lambda *_: pytest.fail("changed"))
     assert "device_count=8" in os.environ["XLA_FLAGS"]
     sharding.use_all_cores(32)
+
+
+@dataclass(frozen=True)
+class _Chip:
+    """A device of a TPU v5e pod, where every host holds 2 x 2 chips."""
+
+    id: int
+    coords: tuple
+    process_index: int
+    platform: str = "tpu"
+    device_kind: str = "TPU v5 lite"
+    core_on_chip: int = 0
+    slice_index: int = 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(4, 4), (4, 8)])
+def test_hosts_of_a_pod_share_a_batch_in_the_order_of_jax(width, height):
+    from jax.experimental import mesh_utils
+
+    places = [(y // 2 * (width // 2) + x // 2, y, x) for y in range(height) for x in range(width)]
+    chips = [_Chip(number, (x, y, 0), host) for number, (host, y, x) in enumerate(sorted(places))]
+    mesh = mesh_utils.create_device_mesh((len(chips), 1), chips, allow_split_physical_axes=True)
+    hosts = [chip.process_index for chip in mesh[:, 0]]
+    assert hosts != sorted(hosts)  # a host need not hold neighbouring rows
+    rows = {host: sharding.rows_of_process(mesh, host, 128).tolist() for host in set(hosts)}
+    each = 128 // len(chips)
+    for host, held in rows.items():
+        assert held == [row for row in range(128) if hosts[row // each] == host]
+    assert sorted(row for held in rows.values() for row in held) == list(range(128))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("optim.average_decay", 1.0, "give a number below 1"),
+        ("optim.accumulate", 3, "can't be shared evenly by config.optim.accumulate=3"),
+        ("optim.frozen", ("nothing",), "no parameter below nothing"),
+        ("optim.learning_rate", float("nan"), "give a finite number"),
+        ("train.profile", (5, 2), "give (first step, last step)"),
+        ("train.accept_changes", ("optim.rate",), "optim.rate is no field"),
+        ("train.on_full_disk", "hope", "choose one of 'stop', 'continue'"),
+        ("train.keep_checkpoints", 0, "give 1 or more"),
+        ("eval.metric", "l2", "choose one of"),
+        ("data.dir", "gs://bucket/data", "give a folder"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named_before_anything_is_written(tiny_config, tmp_path, field, value, message):
+    with tiny_config.unlocked():
+        tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train_and_evaluate(tiny_config, str(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_workdir_is_evaluated_by_its_own_config(straight, tiny_config):
+    from configs.from_workdir import get_config
+    from run_train import _prepare_data
+
+    workdir, _ = straight
+    config = get_config(str(workdir))
+    assert config.to_dict()["data"] | {"dir": ""} == tiny_config.to_dict()["data"] | {"dir": ""}
+    assert config.optim.decay_steps == (6,)
+    _prepare_data(config)
+    assert config.data.dir == tiny_config.data.dir  # the walkers that are there
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "is damaged"), ("{}", "is damaged"), ('{"model": {"name": "gln"}}', "converted gln")]
+)
+def test_a_workdir_without_a_config_says_so(tmp_path, content, message):
+    from configs.from_workdir import get_config
+
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        get_config(str(tmp_path))
+
+
+def test_a_read_only_workdir_is_evaluated(straight, tiny_config, capsys, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("gil_jax.workdir.write_atomically", refuse)
+    report = evaluate(tiny_config, str(straight[0]), 8)
+    assert (report["step"], report["unchecked"]) == (8, [])
+    output = capsys.readouterr().out
+    assert "step 8: 1 people who were not in training" in output
+    assert "The report is not kept: " in output
+
+
+def test_more_steps_than_asked_for_change_no_file(straight, tiny_config):
+    before = {path: path.read_bytes() for path in straight[0].glob("*.json*")}
+    tiny_config.train.steps = 6
+    with pytest.raises(ValueError, match=r"train\.steps=6, but .* is at step 12 already"):
+        train_and_evaluate(tiny_config, str(straight[0]))
+    assert {path: path.read_bytes() for path in straight[0].glob("*.json*")} == before
