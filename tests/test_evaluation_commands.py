@@ -252,7 +252,7 @@ def _embedding_file(path, noise, trained=(), people=12):
     table = EmbeddingTable(values, *(np.array(column) for column in zip(*names, strict=True)))
     about = {"data": "d", "step": 5, "dataset": "casia_b"}
     if trained:
-        about["trained"] = {"fingerprint": "d", "people": list(trained)}
+        about["trained"] = [{"workdir": "w", "name": "casia_b", "fingerprint": "d", "train": list(trained)}]
     save_embeddings(path, table, values, about)
     return path
 
@@ -267,7 +267,7 @@ def test_files_are_evaluated_compared_and_tabulated(tmp_path, capsys):
     assert report["split"] == "not-trained"
     difference = gil_jax.compare(good, bad)["NM"]
     assert difference["interval"][0] <= difference["difference"] <= difference["interval"][1] < 0
-    with pytest.raises(ValueError, match="tests 2 people whom the network trained on"):
+    with pytest.raises(ValueError, match="tests 2 people whom w trained on"):
         gil_jax.evaluate(good, split=str(_split(tmp_path, ["000", "001", "002"])))
     assert main(["table", str(tmp_path / "r.json"), "--markdown", "--name=GaitSet"]) == 0
     text = capsys.readouterr().out
@@ -294,7 +294,7 @@ def test_records_are_embedded_and_evaluated_as_training_does_it(workdir, tiny_co
     assert main(command) == 0
     text = capsys.readouterr().out
     assert "protocol casia_b, euclidean distance" in text
-    assert "nothing is known of who trained" in text
+    assert "not checked whether they were in training" in text
     held = load_embeddings(out)
     assert held.about["data"] == dataset.source.fingerprint
     assert len(held.table.subjects) == len(dataset.source)
