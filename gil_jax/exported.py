@@ -91,13 +91,15 @@ def _write_stablehlo(path: Path, embed: Callable, shape: tuple[int, int], about:
 
 def _write_onnx(path: Path, embed: Callable, shape: tuple[int, int], about: dict) -> None:
     to_onnx = _import_converter()
-    logging.getLogger("jax2onnx").setLevel(logging.CRITICAL)  # of converters for libraries that are not used here
+    for name in ("jax2onnx", "onnx_ir"):  # they warn of libraries that are not used here, and of every unnamed shape
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     inputs = [jax.ShapeDtypeStruct(("n", "s", *shape), jnp.uint8), jax.ShapeDtypeStruct(("n", "s"), jnp.bool_)]
     try:
         program = to_onnx(embed, inputs=inputs, input_names=[*INPUTS], output_names=["embeddings"])
-    except NotImplementedError as error:
+    except (NotImplementedError, ValueError, jax.errors.InconclusiveDimensionOperation) as error:
+        reason = str(error).splitlines()[0]
         raise ValueError(
-            f"{about['network_name']} can't be written as ONNX: {error}. Write it as .stablehlo, or use another "
+            f"{about['network_name']} can't be written as ONNX: {reason}. Write it as .stablehlo, or use another "
             "release of jax2onnx"
         ) from error
     entry = program.metadata_props.add()

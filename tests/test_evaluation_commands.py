@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import gil_jax
+from gil_jax import exported
 from gil_jax.checkpoint import open_checkpoints, save
 from gil_jax.cli import main
 from gil_jax.data.dataset import open_dataset
@@ -299,3 +300,40 @@ def test_records_are_embedded_and_evaluated_as_training_does_it(workdir, tiny_co
     assert held.about["data"] == dataset.source.fingerprint
     assert len(held.table.subjects) == len(dataset.source)
     assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize("suffix", ["stablehlo", "onnx"])
+def test_an_exported_network_needs_no_model_code(suffix, workdir, walks, tmp_path, capsys, monkeypatch):
+    file = tmp_path / f"network.{suffix}"
+    assert main(["export", str(workdir), f"--out={file}"]) == 0
+    assert "embeddings of 1, 3, 30, 77 frames differ by" in capsys.readouterr().out
+    sequences = [walks["ann"][0], walks["ben"][0][:1], walks["cat"][0][:3]]
+    original = gil_jax.load(workdir)
+    expected = original.embed(sequences)
+    with monkeypatch.context() as patch:
+        for name in ("make_network", "make_embed"):
+            patch.delattr(f"gil_jax.model.{name}")
+        loaded = gil_jax.load(file)
+        found = loaded.embed(sequences)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert loaded.fingerprint == original.fingerprint
+    # What differs is not kept.
+    monkeypatch.setattr(exported, "_compare", lambda *_: 1.1e-4)
+    for writer in ("_write_stablehlo", "_write_onnx"):
+        monkeypatch.setattr(exported, writer, lambda path, *_: path.write_bytes(file.read_bytes()))
+    assert main(["export", str(workdir), f"--out={tmp_path / f'other.{suffix}'}"]) == 1
+    assert "nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    file.write_bytes(b"junk")
+    with pytest.raises(ValueError, match=r"network\.\w+ is not a network that"):
+        gil_jax.load(file)
+
+
+def test_what_onnx_can_not_hold_is_named(workdir, tmp_path, capsys, monkeypatch):
+    def refuse(*_, **__):
+        raise NotImplementedError("No plugins registered for primitive 'wonder'")
+
+    monkeypatch.setattr(exported, "_import_converter", lambda: refuse)
+    assert main(["export", str(workdir), f"--out={tmp_path / 'n.onnx'}"]) == 1
+    assert "gaitset can't be written as ONNX: No plugins registered for primitive 'wonder'" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
