@@ -200,8 +200,23 @@ def test_thresholds_keep_their_rate_and_scores_are_calibrated(tmp_path):
     assert np.mean([one.candidates[0].score for one in gallery.identify(strangers)]) < 0.35
     accepted = [gallery.verify(f"p{i:02d}", walks[i, 3], 0.01)[0][0] for i in range(0, 60, 10)]
     assert all(accepted)
-    with pytest.raises(ValueError, match="--far=0: give a share"):
-        gallery.identify(strangers, false_accept_rate=0)
+    with pytest.raises(ValueError, match="--far=0.0: give a share"):
+        gallery.identify(strangers, false_accept_rate=0.0)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_an_approximate_index_finds_the_same_people(metric, tmp_path):
+    rng = np.random.default_rng(5)
+    walks = _people(1000, 3, rng, 0.6)
+    exact = gil_jax.Gallery(tmp_path / "g.npz", metric=metric)
+    exact.enroll_all({f"p{i:04d}": walks[i, :2] for i in range(1000)})
+    probes = walks[:200, 2]
+    wanted = exact.identify(probes, k=3)
+    found = gil_jax.Gallery(tmp_path / "g.npz", index="usearch").identify(probes, k=3)
+    assert np.mean([a.candidates == b.candidates for a, b in zip(found, wanted, strict=True)]) >= 0.95
+    assert np.mean([a.candidates[0] == b.candidates[0] for a, b in zip(found, wanted, strict=True)]) >= 0.99
+    with pytest.raises(ValueError, match="index='annoy': choose one of exact, usearch"):
+        gil_jax.Gallery(tmp_path / "g.npz", index="annoy")
 
 
 def test_a_gallery_refuses_what_does_not_fit_and_stays_as_it_was(tmp_path):

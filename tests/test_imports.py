@@ -51,7 +51,11 @@ NEVER = {
     "run_train.py": {"tensorflow", "torch"},
 }
 # Imported within functions alone, so that gil_jax works without it.
-LATE = {"gil_jax/raw_input.py": {"data_prep"}, "gil_jax/exported.py": {"jax2onnx", "onnx", "onnxruntime"}}
+LATE = {
+    "gil_jax/raw_input.py": {"data_prep"},
+    "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
+    "gil_jax/evaluation/index.py": {"usearch"},
+}
 ONLY_IN = {
     "nnx.split": {"gil_jax/train_state.py"},
     "nnx.merge": {"gil_jax/train_state.py"},
