@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--out",
         required=True,
         metavar="FILE",
-        help="its suffix says what: .pt, a checkpoint of the OpenGait family; .stablehlo or .onnx, a program that embed "
-        "and identify run without the model's code",
+        help="its suffix says what: .pt, a checkpoint of the OpenGait family; .stablehlo or .onnx, a program that "
+        "embed and identify run without the model's code",
     )
     command.add_argument("--step", type=int, help="the checkpoint; by default the latest")
     command.add_argument("--height", type=int, help="of the silhouettes, where the workdir does not say it: 64 or 128")

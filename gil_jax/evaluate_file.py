@@ -8,14 +8,13 @@ from jaxtyping import Int
 
 from gil_jax.data.lookups import Protocol, rows_of_protocol
 from gil_jax.data.protocols import Split, load_protocol, load_split
-from gil_jax.evaluation.distances import RowsOf
 from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
 from gil_jax.evaluation.measures import cells as cells_of
 from gil_jax.evaluation.ranking import rank
 from gil_jax.evaluation.report import evaluate_table
 from gil_jax.evaluation.store import EmbeddingFile, load_embeddings
 from gil_jax.people import check_unseen, describe_tested
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import EmbeddingTable, RowsOf
 
 
 def evaluate(
@@ -114,10 +113,10 @@ def choose_people(
 
 
 def take_rows(table: EmbeddingTable, rows: Int[np.ndarray, " n"]) -> EmbeddingTable:
-    """Take some rows of a table; all rows leave a memory-mapped table as it is."""
+    """Take some rows of a table; embeddings are read when they are compared."""
     if len(rows) == len(table.subjects) and np.array_equal(rows, np.arange(len(rows))):
         return table
-    return EmbeddingTable(RowsOf(table.embeddings, rows)[:], *(column[rows] for column in table[1:]))
+    return EmbeddingTable(RowsOf(table.embeddings, rows), *(column[rows] for column in table[1:]))
 
 
 def _in_order(table: EmbeddingTable) -> EmbeddingTable:

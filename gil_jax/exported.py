@@ -119,7 +119,7 @@ def _load_onnx(path: Path) -> Model:
         raise ValueError(f"{path} is not a network that `python -m gil_jax export` wrote ({error})") from error
 
     def run(*batch: Array) -> Float[np.ndarray, "n p d"]:
-        return session.run(None, dict(zip(INPUTS, map(np.asarray, batch), strict=True)))[0]
+        return np.asarray(session.run(None, dict(zip(INPUTS, map(np.asarray, batch), strict=True)))[0])
 
     return Model(run, about)
 
@@ -138,7 +138,7 @@ def _compare(model: Model, embed: Callable, height: int) -> float:
     rng = np.random.default_rng(0)
     sequences = [rng.integers(0, 256, (frames, height, height), np.uint8) for frames in CHECKED_LENGTHS]
     side = (height - cut_width(height)) // 2
-    ours = model.embed_source(ArraySequences(sequences, height)).embeddings
+    ours = model.embed_source(ArraySequences(sequences, height)).embeddings[:]
     worst = 0.0
     for sequence, found in zip(sequences, ours, strict=True):
         silhouettes = jnp.asarray(sequence[None, :, :, side : height - side])

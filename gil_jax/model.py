@@ -56,7 +56,7 @@ class Model:
         finite.
         """
         aligned = [align(sequence, self.height, f"sequence {i}") for i, sequence in enumerate(sequences)]
-        return self.embed_source(ArraySequences(aligned, self.height)).embeddings
+        return self.embed_source(ArraySequences(aligned, self.height)).embeddings[:]
 
     def embed_source(
         self,

@@ -65,7 +65,7 @@ def _enroll(options: argparse.Namespace) -> None:
 def _identify(options: argparse.Namespace) -> None:
     model, table = _embed(options)
     found = Gallery(options.gallery, index=options.index).identify(
-        table.embeddings, options.k, options.far, model.fingerprint
+        table.embeddings[:], options.k, options.far, model.fingerprint
     )
     for name, one in zip(_names(table), found, strict=True):
         print(format_identification(name, one))
@@ -73,7 +73,7 @@ def _identify(options: argparse.Namespace) -> None:
 
 def _verify(options: argparse.Namespace) -> None:
     model, table = _embed(options)
-    found = Gallery(options.gallery).verify(options.name, table.embeddings, options.far, model.fingerprint)
+    found = Gallery(options.gallery).verify(options.name, table.embeddings[:], options.far, model.fingerprint)
     for name, (accepted, claimed) in zip(_names(table), found, strict=True):
         answer = "this is" if accepted else "this is not"
         print(f"{name}: {answer} {claimed.name}{_score(claimed.score)}   [distance {claimed.distance:.3f}]")

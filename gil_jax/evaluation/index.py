@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from gil_jax.evaluation.distances import BLOCK, Embeddings, RowsOf, part_distances
+from gil_jax.evaluation.distances import BLOCK, part_distances
+from gil_jax.types import Embeddings, RowsOf
 
 
 class ApproximateIndex:
