@@ -17,6 +17,7 @@ from gil_jax.checkpoint import load_network, read_scores, restore, set_damaged_a
 from gil_jax.checks import check_arrays, check_batch, check_config, check_weights
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
+from gil_jax.data.files import write_atomically
 from gil_jax.data.loader import train_batches
 from gil_jax.distributed import check_alike, lost_processes_named, on_first_process, print_once
 from gil_jax.errors import Stopped
@@ -251,7 +252,11 @@ def _publish(run: Run, state: TrainState) -> dict:
         people, expected = len(run.evaluator.dataset.split.test), published_rank1(run.config)
         print_once(f"\n{format_report(report, people, expected, describe_tested(run.unchecked))}")
         try:
-            print_once(str(write_report(run.workdir, report)))
+            path = write_report(run.workdir, report)
+            print_once(str(path))
+            if run.evaluator.submission:
+                write_atomically(path.with_suffix(".csv"), run.evaluator.submission)
+                print_once(str(path.with_suffix(".csv")))
         except OSError as error:
             print_once(f"The report is not kept: {error}")
     return report
