@@ -43,6 +43,7 @@ ALLOWED = {
         "gil_jax.sharding",
         "gil_jax.train_state",
         "gil_jax.types",
+        "usearch",
     },
 }
 NEVER = {
