@@ -46,7 +46,7 @@ ALLOWED = {
     "gil_jax/errors.py": set(),
     "gil_jax/lock.py": set(),
     "gil_jax/metrics_log.py": {"tensorboardX", "tqdm", "gil_jax.data.files"},
-    "gil_jax/people.py": {"gil_jax.data.dataset", "gil_jax.workdir"},
+    "gil_jax/people.py": {"gil_jax.data", "gil_jax.workdir"},
     "gil_jax/processes.py": set(),
     "gil_jax/saving.py": {"jax", "gil_jax.checkpoint", "gil_jax.distributed", "gil_jax.train_state"},
     "gil_jax/watch.py": {"jax", "gil_jax.distributed"},
