@@ -196,7 +196,7 @@ class Perspective(Augmentation):
         """Draw the columns of the corners top left, top right, bottom left, bottom right, each uniform over c."""
         most = MOST_SHEAR * height // ROWS
         left_ends = np.array([0, height - most, 0, height - most], np.int32)
-        return {"corners": left_ends + jax.random.randint(key, (4,), 0, most)}
+        return {"corners": jnp.asarray(left_ends) + jax.random.randint(key, (4,), 0, most)}
 
     def apply(self, frames: Frames, draws: Draws) -> Frames:
         """Stretch all frames [s, h, h], or [s, h, w] with the sides cut off."""
@@ -275,7 +275,8 @@ def parse(config: Mapping[str, Any]) -> list[Augmentation]:
 
 def _parse_one(name: str, values: Mapping[str, Any]) -> Augmentation:
     kind: Any = AUGMENTATIONS[name]
-    built, known = {}, {field.name: field.default for field in fields(kind)}
+    known: dict[str, Any] = {field.name: field.default for field in fields(kind)}
+    built = {}
     for field, value in values.items():
         where, numbers = f"config.data.augment.{name}.{field}", np.asarray(value)
         if field not in known:

@@ -11,11 +11,12 @@ python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30
 
 import argparse
 import ast
-import importlib.util
+import runpy
 from pathlib import Path
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
 from gil_jax import exported
 from gil_jax.checkpoint import load_network, open_checkpoints, save
@@ -139,14 +140,12 @@ def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -
         print(f"| {path} | {sizes} | {'; '.join(exchanged) or 'none'} |")
 
 
-def _load_config(path: str):
+def _load_config(path: str) -> ConfigDict:
     file, _, recipe = path.partition(":")
     if not Path(file).is_file():
         raise FileNotFoundError(f"--config={path}: no such file")
-    spec = importlib.util.spec_from_file_location("described_config", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*([recipe] if recipe else []))
+    get_config = runpy.run_path(file)["get_config"]
+    return get_config(*([recipe] if recipe else []))
 
 
 def _field(text: str) -> tuple:
