@@ -10,24 +10,22 @@ complete the folder is called 1.0.0.incomplete; started again, a build goes on f
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data_prep.archives import Archives
+from data_prep.build_report import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.datasets import DATASETS
 from data_prep.faults import Fault, group_faults, printable
 from data_prep.frames import HEIGHTS, read_aligned
-from data_prep.info import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.jobs import Job, make_jobs
 from data_prep.options import (
     DEFAULT_READING,
@@ -40,7 +38,8 @@ from data_prep.options import (
 from data_prep.raw import list_raw
 from data_prep.records import VERSION, digest, serialize, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
-from gil_jax.data.source import data_home
+from gil_jax.data.files import locked, replace_durably
+from gil_jax.data.source import SilhouetteSource, data_home
 from gil_jax.errors import run_command
 
 # run(function, jobs) -> results of function(archives, job), in any order.
@@ -71,12 +70,13 @@ def build_dataset(
     ~/tensorflow_datasets; name: of the data set, the dataset's name if empty; on_error: "stop" at the first fault in
     the raw data or "skip" what is faulty; processes: None for one a core, the records are the same for any number.
     reading: the layout, passwords and limits. run_shards: writes the shards elsewhere than in processes of this
-    machine. A complete data set of the same raw data is returned at once. Raises ValueError (BuildError, LayoutError,
+    machine. overwrite: build again in any case. A complete data set of the same raw data is returned at once, a damaged
+    one is built again. Raises ValueError (BuildError, LayoutError,
     PasswordError, LimitError) that names the fix.
     """
     name = name or dataset
     _check_arguments(dataset, name, height, on_error)
-    home = data_home(str(data_dir))
+    home = data_home(data_dir)
     final = home / name / str(height) / VERSION
     began = time.perf_counter()
     with (
@@ -92,11 +92,10 @@ def build_dataset(
         job = Job(partial, [], height, on_error, DATASETS[dataset].alignment, "")
         jobs = make_jobs(listing.sequences, Path(raw), job, name)
         plan = hashlib.sha256(" ".join(job.plan for job in jobs).encode()).hexdigest()[:32]
-        if final.exists():
-            if json.loads((final / "metadata.json").read_text(encoding="utf-8"))["plan"] == plan:
-                return final
-            if not overwrite:
+        if final.exists() and not overwrite and _is_undamaged(final, progress):
+            if SilhouetteSource(final).plan != plan:
                 raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
+            return final
         reports = _build_shards(run_shards or workers.run, jobs, partial, progress)
         listing = listing._replace(faults=group_faults(listing.faults))
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan) | {"notes": listing.notes}
@@ -106,10 +105,20 @@ def build_dataset(
         write_info(partial / "shards", name, height, lengths, DATASETS[dataset].description, metadata)
         if final.exists():
             shutil.rmtree(final)
-        (partial / "shards").rename(final)
+        replace_durably(partial / "shards", final)
     if progress:
         tqdm.write(summary(final, metadata, time.perf_counter() - began))
     return final
+
+
+def _is_undamaged(folder: Path, progress: bool) -> bool:
+    try:
+        SilhouetteSource(folder)
+    except ValueError as error:
+        if progress:
+            tqdm.write(printable(f"{error}. It is built again now"))
+        return False
+    return True
 
 
 def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> None:
@@ -124,16 +133,11 @@ def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> Non
 
 
 @contextlib.contextmanager
-def _only_builder(final: Path):
-    """Yield the folder to build in, for one process at a time; remove it once its shards are complete and moved."""
+def _only_builder(final: Path) -> Iterator[Path]:
+    """Yield the folder to build in, for one process at a time; remove it when its shards are complete and moved."""
     partial = final.with_name(f"{final.name}.incomplete")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial.with_name(f".{final.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"Another process builds {final}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(partial.with_name(f".{final.name}.lock"), f"Another process builds {final}: waiting for it"):
         for part in ("shards", "reports", "scratch"):
             (partial / part).mkdir(parents=True, exist_ok=True)
         for left in (partial / "scratch").glob("*.tmp"):
@@ -206,7 +210,7 @@ def _build_shard(archives: Archives, job: Job) -> Path:
 
     scratch = job.path.parent.parent / "scratch"
     write_shard(job.path, records(), scratch)
-    write_report(job.path, report, scratch)
+    write_report(job.path, report)
     return job.path
 
 
@@ -230,7 +234,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     parser.add_argument("--raw", required=True, help="a folder, or a zip, tar or packed tar archive, read in place")
     parser.add_argument("--on_error", default="stop", choices=("stop", "skip"), help="at a fault in the raw data")
-    parser.add_argument("--overwrite", action="store_true", help="replace one that was built from other raw data")
+    parser.add_argument("--overwrite", action="store_true", help="build again, and replace the data set that is there")
     add_reading_options(parser)
 
 

@@ -9,7 +9,7 @@ from raw_trees import LABELS, casia_files, draw_frame, encode, pack, write_folde
 
 from data_prep.build import build_dataset
 from data_prep.check import main
-from gil_jax.data.check import check_published, check_table
+from gil_jax.data.findings import check_published, check_table
 from gil_jax.data.protocols import CASIA_B, OUMVLP, Protocol, Split
 from gil_jax.data.source import SequenceTable
 
