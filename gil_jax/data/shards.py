@@ -1,6 +1,9 @@
 """Files of a built data set: their names, how many records a shard holds, and what a record holds."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -20,6 +23,17 @@ class Shard:
     skip: int
     take: int
     examples_in_shard: int
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object. Raises ValueError that names the file if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path.name}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} holds no JSON object")
+    return content
 
 
 def count_records(shard: Shard) -> int:

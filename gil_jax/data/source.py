@@ -1,7 +1,6 @@
 """Random access to the sequences of a built data set."""
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +72,8 @@ class SilhouetteSource:
         self.path = Path(path)
         if cache not in ("", "memmap"):
             raise ValueError(f"config.data.cache={cache!r}: choose '' or 'memmap'")
-        files = shards.METADATA_FILES
         try:
-            metadata, info, _ = (json.loads((self.path / name).read_text(encoding="utf-8")) for name in files)
+            metadata, info, _ = (shards.read_json(self.path / name) for name in shards.METADATA_FILES)
             subjects, conditions, views = (np.array(metadata[k], str) for k in ("subjects", "conditions", "views"))
             self.table = SequenceTable(subjects, conditions, views, np.array(metadata["lengths"], np.int64))
             self.height, self.fingerprint = int(metadata["height"]), str(metadata["fingerprint"])
@@ -83,10 +81,10 @@ class SilhouetteSource:
             split = info["splits"][0]
             lengths = [int(length) for length in split["shardLengths"]]
             prefix = f"{info['name']}-{split['name']}.array_record"
-        except (OSError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
+            reason = error if isinstance(error, ValueError) else f"metadata.json or dataset_info.json: {error!r}"
             raise ValueError(
-                f"{self.path} is not a data set that data_prep.build wrote, or it is damaged: {error!r}. "
-                f"{shards.FIX}, which writes {', '.join(files)}"
+                f"{self.path} is damaged, or not a data set that data_prep.build wrote ({reason}). {shards.FIX}"
             ) from error
         self._shards = [
             shards.Shard(str(self.path / f"{prefix}-{i:05d}-of-{len(lengths):05d}"), 0, length, length)
