@@ -29,15 +29,16 @@ import numpy as np
 from configs.base import base_config
 from data_prep.build import build_dataset
 from data_prep.synthetic import SyntheticConfig, write_walkers
+from gil_jax.data.dataset import rows_by_subject
 from gil_jax.data.loader import train_batches
 from gil_jax.data.protocols import OUMVLP
 from gil_jax.data.source import SilhouetteSource
 
 
 def align_by_hand(path: str) -> np.ndarray | None:
-    """What the preparation scripts of the field do with a frame, with numpy and OpenCV."""
+    """Align a frame as the usual preparation scripts do, with numpy and OpenCV."""
     frame = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if frame.sum() <= 10_000:
+    if frame is None or frame.sum() <= 10_000:
         return None
     rows = np.flatnonzero(frame.sum(axis=1))
     frame = frame[rows[0] : rows[-1] + 1]
@@ -48,7 +49,7 @@ def align_by_hand(path: str) -> np.ndarray | None:
 
 
 def pickle_by_hand(job: tuple[str, str]) -> int:
-    """Align the frames of a folder and pickle them; returns how many there were."""
+    """Align the frames of a folder and pickle them; return their number."""
     cv2.setNumThreads(1)
     folder, target = job
     paths = sorted(Path(folder).iterdir())
@@ -140,7 +141,7 @@ def per_second(count: int, costs: dict[str, Cost]) -> dict[str, tuple[float, flo
 
 
 def compare_builds(folder: Path, packed: Path, scratch: Path, processes: int, repeats: int) -> tuple[Path, Path]:
-    """Frames a second of three ways to build; returns the records and the pickles."""
+    """Measure three ways to build, in frames per second; return the folders of the records and the pickles."""
 
     def build(raw: Path, name: str) -> Path:
         shutil.rmtree(scratch / name, ignore_errors=True)
@@ -175,7 +176,7 @@ def compare_builds(folder: Path, packed: Path, scratch: Path, processes: int, re
 
 
 def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> None:
-    """Sequences and training batches a second, everything in the page cache."""
+    """Measure sequences and training batches per second, everything in the page cache."""
     plain = SilhouetteSource(records)
     sources = {
         "pickles": PickleSource(pickles, plain.table),
@@ -197,8 +198,8 @@ def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> 
     subjects = np.unique(plain.table.subjects)
     config.subjects_per_batch = min(8, len(subjects))
     config.workers = workers
-    rows = [np.flatnonzero(plain.table.subjects == subject) for subject in subjects]
-    slots = slice(0, config.subjects_per_batch * config.sequences_per_subject)
+    rows = rows_by_subject(plain.table.subjects, subjects.tolist())
+    slots = np.arange(config.subjects_per_batch * config.sequences_per_subject)
 
     def run(source) -> None:
         for batch in train_batches(source, rows, config, 0, 0, steps, slots):
@@ -210,7 +211,7 @@ def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> 
 
 
 def build_large(people: int, frames: int, scratch: Path, processes: int) -> None:
-    """Build a data set of OU-MVLP's shape out of one small frame, and tell time and memory."""
+    """Build a data set of OU-MVLP's shape out of one small frame, and print time and memory."""
     frame = cv2.ellipse(np.zeros((80, 60), np.uint8), (30, 40), (12, 36), 0, 0, 360, 255, -1)
     picture = cv2.imencode(".png", frame)[1].tobytes()
     raw = scratch / "raw"
@@ -236,7 +237,7 @@ def build_large(people: int, frames: int, scratch: Path, processes: int) -> None
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path)
     parser.add_argument("--scratch", type=Path, help="an empty folder; default: a temporary one")

@@ -36,12 +36,12 @@ def read_report(shard: Path) -> Report | None:
     if not shard.exists():
         return None
     try:
-        report = Report(**json.loads(report_path(shard).read_text(encoding="utf-8")))
-        report.labels = [(subject, condition, view) for subject, condition, view in report.labels]
-        report.faults = [Fault(place, reason) for place, reason in report.faults]
-    except (OSError, TypeError, ValueError):
+        values = json.loads(report_path(shard).read_text(encoding="utf-8"))
+        values["labels"] = [(subject, condition, view) for subject, condition, view in values["labels"]]
+        values["faults"] = [Fault(place, reason) for place, reason in values["faults"]]
+        return Report(**values)
+    except (OSError, LookupError, TypeError, ValueError):
         return None  # the shard is written again
-    return report
 
 
 def write_report(shard: Path, report: Report) -> None:

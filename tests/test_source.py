@@ -191,7 +191,7 @@ DAMAGE = {  # name: (damage, words of the message)
         "has x/nm-02",
     ),
     "a length edited": (lambda folder, _: edit_metadata(folder, "lengths", one_frame_more(0)), "2 frames, .* has 3"),
-    "a label too few": (lambda folder, _: edit_metadata(folder, "subjects", list.pop), "39, 40, 40, 40"),
+    "a label too few": (lambda folder, _: edit_metadata(folder, "subjects", list.pop), "39, 40, 40, 40 subjects"),
 }
 
 

@@ -11,7 +11,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from jaxtyping import Int, Shaped, UInt8
 
 from gil_jax.data import memmap_cache, shards
-from gil_jax.data.names import DATASET_NAMES
+from gil_jax.data.names import DATASET_NAMES, shorten
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class SilhouetteSource:
 
     path: the folder of a built data set, from `find_dataset`. table: labels and lengths of all records; fingerprint: of
     labels and frames, the same for every packing of the same raw data; plan: a hash of the raw files' names, sizes and
-    times. cache: "memmap" decodes everything once into a
-    flat file in the same folder (height * height bytes a frame), which is read instead. check: compare the number of
-    records of every shard, and the labels and lengths of its first and last one, with metadata.json; False opens a
-    damaged data set to look at it. A pickled source opens its files again where it arrives.
+    times. cache: "memmap" decodes everything once into a flat file in the same folder (height * height bytes a frame),
+    which is read instead. check: compare the number of records of every shard, and the labels and lengths of its first
+    and last one, with metadata.json; False opens a damaged data set to look at it. A pickled source opens its files
+    again where it arrives.
 
     Raises ValueError for a folder that holds no such data set or a damaged one, also when a record is read whose
     labels or length are not those of the table; OSError where the cache can't be written.
@@ -75,11 +75,15 @@ class SilhouetteSource:
         try:
             metadata, info, _ = (shards.read_json(self.path / name) for name in shards.METADATA_FILES)
             subjects, conditions, views = (np.array(metadata[k], str) for k in ("subjects", "conditions", "views"))
-            self.table = SequenceTable(subjects, conditions, views, np.array(metadata["lengths"], np.int64))
+            lengths = np.array(metadata["lengths"], np.int64)
+            if len({column.shape for column in (subjects, conditions, views, lengths)}) != 1 or lengths.ndim != 1:
+                sizes = ", ".join(str(len(metadata[k])) for k in ("subjects", "conditions", "views", "lengths"))
+                raise ValueError(f"metadata.json holds {sizes} subjects, conditions, views and lengths")
+            self.table = SequenceTable(subjects, conditions, views, lengths)
             self.height, self.fingerprint = int(metadata["height"]), str(metadata["fingerprint"])
             self.plan = str(metadata.get("plan", ""))
             split = info["splits"][0]
-            lengths = [int(length) for length in split["shardLengths"]]
+            counts = [int(count) for count in split["shardLengths"]]
             prefix = f"{info['name']}-{split['name']}.array_record"
         except (LookupError, TypeError, ValueError) as error:
             reason = error if isinstance(error, ValueError) else f"metadata.json or dataset_info.json: {error!r}"
@@ -87,20 +91,24 @@ class SilhouetteSource:
                 f"{self.path} is damaged, or not a data set that data_prep.build wrote ({reason}). {shards.FIX}"
             ) from error
         self._shards = [
-            shards.Shard(str(self.path / f"{prefix}-{i:05d}-of-{len(lengths):05d}"), 0, length, length)
-            for i, length in enumerate(lengths)
+            shards.Shard(str(self.path / f"{prefix}-{i:05d}-of-{len(counts):05d}"), 0, count, count)
+            for i, count in enumerate(counts)
         ]
         missing = [os.path.basename(shard.filename) for shard in self._shards if not os.path.exists(shard.filename)]
-        columns = [len(column) for column in vars(self.table).values()]
-        if missing or {sum(lengths), *columns} != {sum(lengths)}:
-            reason = f"{missing[:3]} missing" if missing else f"{columns} labels and lengths for {sum(lengths)} records"
-            raise ValueError(f"{self.path} is incomplete ({reason}). {shards.FIX}")
+        if missing:
+            raise ValueError(f"{self.path} is incomplete: {shorten(missing)} missing. {shards.FIX}")
+        if sum(counts) != len(self):
+            raise ValueError(
+                f"{self.path} is damaged: metadata.json describes {len(self)} records, dataset_info.json "
+                f"{sum(counts)}. {shards.FIX}"
+            )
         self._records = self._frames = None
         self._starts: list[int] = np.concatenate([[0], np.cumsum(self.table.lengths)]).tolist()
         self._cache_file = None
         problems = self.problems() if check else []
         if problems:
-            raise ValueError(f"{self.path} is damaged: {'; '.join(problems[:3])}. {shards.FIX}")
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise ValueError(f"{self.path} is damaged: {'; '.join(problems[:3])}{more}. {shards.FIX}")
         if cache:
             records = (self._read(i) for i in range(len(self)))
             self._cache_file = memmap_cache.open_memmap(
@@ -140,6 +148,7 @@ class SilhouetteSource:
             except ValueError as error:
                 found.append(str(error).removesuffix(f". {shards.FIX}"))
             start += shard.take
+        self._records = None  # closes the files of all shards
         return found
 
     def changed_cache(self) -> list[str]:
@@ -152,7 +161,7 @@ class SilhouetteSource:
         if not changed:
             return []
         edges = np.array([changed[0] * memmap_cache.BLOCK, min((changed[-1] + 1) * memmap_cache.BLOCK, size) - 1])
-        first, last = np.searchsorted(self._starts, edges // self.height**2, side="right") - 1
+        first, last = (np.searchsorted(self._starts, edges // self.height**2, side="right") - 1).tolist()
         around = f"between {self.name(first)} and {self.name(last)}"
         return [f"{file}: {len(changed):,} blocks were changed, {around}. Remove it: it is written again when needed"]
 
@@ -196,7 +205,7 @@ class SilhouetteSource:
         rows = np.flatnonzero((table.subjects == subject) & (table.conditions == condition) & (table.views == view))
         if not len(rows):
             return ""
-        other = self._shard_of(rows[0])
+        other = self._shard_of(int(rows[0]))
         if other is self._shard_of(index):
             return f" (and those labels at record {rows[0]}: names exchanged?)"
         return f" (and those labels in {os.path.basename(other.filename)}: shards swapped or copied?)"
