@@ -1,4 +1,4 @@
-"""How fast and how large the data are: the build against OpenCV by hand, the training input against pickles.
+"""Speed and size of the data: the build against OpenCV by hand, the training input against pickles.
 
     python -m benchmarks.data --raw=<zip of tar.gz in CASIA-B's layout> [--scratch=<dir>] [--processes=2] [--repeats=3]
     python -m benchmarks.data --people=10307 [--frames=2]
@@ -59,7 +59,7 @@ def pickle_by_hand(job: tuple[str, str]) -> int:
 
 
 def build_by_hand(raw: Path, target: Path, processes: int) -> None:
-    """The same for a whole tree."""
+    """Align and pickle all sequences of a tree."""
     target.mkdir()
     folders = sorted(folder for folder in raw.glob("*/*/*") if folder.is_dir())
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -85,7 +85,7 @@ class PickleSource:
 
 
 def unpack(raw: Path, target: Path) -> Path:
-    """The raw data as plain folders, for the rival."""
+    """Unpack the raw data to plain folders, for the build by hand."""
     with zipfile.ZipFile(raw) as outer:
         for name in outer.namelist():
             with outer.open(name) as packed, tarfile.open(fileobj=packed, mode="r|gz") as inner:
@@ -94,7 +94,7 @@ def unpack(raw: Path, target: Path) -> Path:
 
 
 def pack(raw: Path, target: Path) -> Path:
-    """Plain folders as the zip of per-subject tar.gz that CASIA-B ships as."""
+    """Pack plain folders as CASIA-B is published: a zip of one tar.gz per subject."""
     with zipfile.ZipFile(target, "w") as outer:
         for folder in sorted(path for path in raw.iterdir() if path.is_dir()):
             with outer.open(f"{folder.name}.tar.gz", "w") as packed, tarfile.open(fileobj=packed, mode="w|gz") as inner:
@@ -110,7 +110,7 @@ class Cost(NamedTuple):
 
 
 def medians(rivals: dict, repeats: int) -> dict[str, Cost]:
-    """Name -> median cost of its function; the rivals take turns."""
+    """Return the median cost of every function, by its name; they take turns."""
     costs = {name: [] for name in rivals}
     for _ in range(repeats):
         for name, run in rivals.items():
@@ -126,7 +126,7 @@ def _cpu_seconds() -> float:
 
 
 def report(title: str, rates: dict[str, tuple[float, ...]]) -> None:
-    """Print a table; every number also as a multiple of that in the first row."""
+    """Print a table; every number also as a multiple of the one in the first row."""
     first = next(iter(rates.values()))
     print(f"\n| {title} |")
     for name, row in rates.items():
@@ -136,7 +136,7 @@ def report(title: str, rates: dict[str, tuple[float, ...]]) -> None:
 
 
 def per_second(count: int, costs: dict[str, Cost]) -> dict[str, tuple[float, float]]:
-    """Name -> (count a second of the clock, count a second of a processor)"""
+    """Return count per second of the clock and count per CPU second, by name."""
     return {name: (count / cost.clock, count / cost.cpu) for name, cost in costs.items()}
 
 

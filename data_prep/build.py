@@ -39,6 +39,7 @@ from data_prep.raw import list_raw
 from data_prep.records import VERSION, digest, serialize, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
 from gil_jax.data.files import locked, replace_durably
+from gil_jax.data.shards import read_json
 from gil_jax.data.source import SilhouetteSource, data_home
 from gil_jax.errors import run_command
 
@@ -92,10 +93,14 @@ def build_dataset(
         job = Job(partial, [], height, on_error, DATASETS[dataset].alignment, "")
         jobs = make_jobs(listing.sequences, Path(raw), job, name)
         plan = hashlib.sha256(" ".join(job.plan for job in jobs).encode()).hexdigest()[:32]
-        if final.exists() and not overwrite and _is_undamaged(final, progress):
-            if SilhouetteSource(final).plan != plan:
+        if final.exists() and not overwrite:
+            built_plan, damage = _inspect(final)
+            if built_plan not in ("", plan):
                 raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
-            return final
+            if not damage:
+                return final
+            if progress:
+                tqdm.write(printable(f"It is built again now: {damage}"))
         reports = _build_shards(run_shards or workers.run, jobs, partial, progress)
         listing = listing._replace(faults=group_faults(listing.faults))
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan) | {"notes": listing.notes}
@@ -111,14 +116,16 @@ def build_dataset(
     return final
 
 
-def _is_undamaged(folder: Path, progress: bool) -> bool:
+def _inspect(folder: Path) -> tuple[str, str]:
+    """Return the plan of a data set, empty if it can't be read, and its damage, empty if there is none."""
     try:
-        SilhouetteSource(folder)
+        return SilhouetteSource(folder).plan, ""
     except ValueError as error:
-        if progress:
-            tqdm.write(printable(f"{error}. It is built again now"))
-        return False
-    return True
+        damage = str(error)
+    try:
+        return str(read_json(folder / "metadata.json").get("plan", "")), damage
+    except ValueError:
+        return "", damage
 
 
 def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> None:

@@ -173,7 +173,11 @@ def test_other_raw_data_do_not_replace_a_data_set_unasked(tmp_path):
     write_folder(casia_files([("009", "nm-01", "000")]), raw)
     with pytest.raises(BuildError, match="--overwrite"):
         build(raw, tmp_path / "built")
-    assert contents(find_dataset(tmp_path / "built", "casia_b", 64)) == before
+    folder = find_dataset(tmp_path / "built", "casia_b", 64)
+    assert contents(folder) == before
+    next(folder.glob("*array_record*")).unlink()
+    with pytest.raises(BuildError, match="--overwrite"):
+        build(raw, tmp_path / "built")
     labels, _ = contents(build(raw, tmp_path / "built", overwrite=True))
     assert "009" in labels[0]
 
@@ -198,6 +202,30 @@ def test_whole_shards_without_a_person(tmp_path):
     records = tfds.builder_from_directory(folder).as_data_source("all")
     assert len(records) == 60
     np.testing.assert_array_equal(records[0]["silhouettes"], source[0])
+
+
+def test_a_power_cut_finds_every_file_flushed_before_it_has_its_name(tmp_path, monkeypatch):
+    flushed, named = set(), []
+    fsync, replace = os.fsync, os.replace
+
+    def note(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def rename(source, target):
+        source = Path(source)
+        files = [path for path in (source, *source.rglob("*")) if path.stat().st_ino not in flushed]
+        assert not files, f"{target} holds {files} that may be empty after a power cut"
+        named.append(Path(target).name)
+        replace(source, target)
+        flushed.discard(Path(target).parent.stat().st_ino)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", rename)
+    folder = build(write_folder(casia_files(), tmp_path / "raw"), tmp_path / "built")
+    shard = next(folder.glob("*array_record*")).name
+    assert named == [shard, f"{shard}.json", folder.name]
+    assert folder.parent.stat().st_ino in flushed
 
 
 def start(raw, data_dir, *options, **popen):
