@@ -3,10 +3,10 @@
     python -m benchmarks.data --raw=<zip of tar.gz in CASIA-B's layout> [--scratch=<dir>] [--processes=2] [--repeats=3]
     python -m benchmarks.data --people=10307 [--frames=2]
 
-Without --raw it draws 12 synthetic walkers. Rivals take turns in one run; the medians are printed as a table.
+Without --raw it draws 12 synthetic walkers. The alternatives take turns in one run; the medians are printed as a table.
 "by hand" is the common script: imread, crop, resize, centre, one pickle a sequence, in a pool of as many processes.
-All files are read once before a clock starts, so that nobody waits for the disk. CPU seconds are those of all
-processes; they tell more than the clock on a machine that has other work. With --people it builds a data set of
+All files are read once before a clock starts, so that none of them waits for the disk. CPU seconds are summed over all
+processes; they are steadier than the clock on a machine that has other work. With --people it builds a data set of
 OU-MVLP's shape (28 zips, that many people in each) and reports time and memory.
 """
 
@@ -67,7 +67,7 @@ def build_by_hand(raw: Path, target: Path, processes: int) -> None:
 
 
 class PickleSource:
-    """The pickles of `build_by_hand` as a source of sequences."""
+    """Source of sequences that reads the pickles of `build_by_hand`."""
 
     height = 64
 

@@ -48,7 +48,7 @@ RunShards = Callable[[Callable, list], Iterable]
 
 
 class BuildError(ValueError):
-    """A build that stopped; the message names the place and what to do."""
+    """Error of a build; the message names the place and the fix."""
 
 
 def build_dataset(
@@ -69,7 +69,7 @@ def build_dataset(
 
     dataset: a key of DATASETS; raw: a folder or an archive; data_dir: empty for $TFDS_DATA_DIR, or
     ~/tensorflow_datasets; name: of the data set, the dataset's name if empty; on_error: "stop" at the first fault in
-    the raw data or "skip" what is faulty; processes: None for one a core, the records are the same for any number.
+    the raw data or "skip" what is faulty; processes: None for one per core; the records are the same for any number.
     reading: the layout, passwords and limits. run_shards: writes the shards elsewhere than in processes of this
     machine. overwrite: build again in any case. A complete data set of the same raw data is returned at once, a damaged
     one is built again. Raises ValueError (BuildError, LayoutError,
@@ -160,7 +160,7 @@ def _only_builder(final: Path) -> Iterator[Path]:
 
 
 def _build_shards(run: RunShards, jobs: list[Job], partial: Path, progress: bool) -> list[Report]:
-    """Write the shards that are not there yet; returns the reports of all."""
+    """Write the missing shards; return the reports of all."""
     ours = {name for job in jobs for name in (job.path.name, report_path(job.path).name)}
     for left in [*(partial / "shards").iterdir(), *(partial / "reports").iterdir()]:
         if left.name not in ours:
@@ -179,13 +179,13 @@ def _build_shards(run: RunShards, jobs: list[Job], partial: Path, progress: bool
                 bar.update(sizes[path])
                 bar.set_postfix_str(f"{frames / max(bar.format_dict['elapsed'], 1e-9):,.0f} frames/s", refresh=False)
         except (OSError, WorkerDied) as error:
-            whole = sum(_is_kept(read_report(job.path), job) for job in jobs)
-            raise BuildError(f"{error}. {whole} of {len(jobs)} shards are kept: the same command goes on") from error
+            kept = sum(_is_kept(read_report(job.path), job) for job in jobs)
+            raise BuildError(f"{error}. {kept} of {len(jobs)} shards are kept: the same command goes on") from error
     return [reports[job.path] for job in jobs]
 
 
 def _finished(shard: Path) -> Report:
-    """The report of a shard that was just written."""
+    """Read the report of a shard that was just written."""
     report = read_report(shard)
     if report is None:
         raise OSError(f"{shard}: the shard or its report is gone")
@@ -193,7 +193,7 @@ def _finished(shard: Path) -> Report:
 
 
 def _is_kept(report: Report | None, job: Job) -> bool:
-    """Whether the shard is there, of the same raw data. One with faults is made again: a disk may have come back."""
+    """Tell whether a shard stays: of the same raw data and without faults, which may have been mended since."""
     return report is not None and report.plan == job.plan and not report.faults
 
 
@@ -231,7 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_build_options(parser)
-    parser.add_argument("--processes", type=int, help="one a core by default")
+    parser.add_argument("--processes", type=int, help="default: one per core")
     options = vars(parser.parse_args(arguments))
     return run_build(options)
 

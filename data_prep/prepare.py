@@ -80,7 +80,7 @@ def main(settings: str, folder: str, height: str, parent: str, writing: str) -> 
     except (BuildError, ValueError) as error:
         reason = str(error)
     except OSError as error:
-        reason = f"{error}. What is whole is kept: the same command goes on from here"
+        reason = f"{error}. What is complete is kept: the same command goes on from here"
     except BrokenProcessPool:
         reason = "a process was killed (out of memory?); the same command goes on from here"
     os.write(int(writing), reason.encode("utf-8")[:60_000])  # a pipe holds 64 KB

@@ -1,4 +1,4 @@
-"""A build gives the same records whatever happens on the way, and stops at nothing in silence."""
+"""Builds give the same records after any interruption and from any packing, and name every fault."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def contents(folder):
 
 def wanted_frames(labels=LABELS, frames=6, height=64):
     return {
-        label: np.stack([align_silhouette(draw_frame(100 * i + k), height) for k in range(1, frames + 1)])
+        label: np.array([align_silhouette(draw_frame(100 * i + k), height) for k in range(1, frames + 1)])
         for i, label in enumerate(labels)
     }
 
@@ -111,7 +111,7 @@ def test_oumvlp_is_ordered_by_its_archives(tmp_path):
     assert set(keys) == {({"cl-02": "00", "nm-01": "01"}[c], v, s) for s, c, v in LABELS}
 
 
-def test_the_data_set_knows_itself(tmp_path):
+def test_metadata_describe_the_data_set(tmp_path):
     files = casia_files() | {"001/nm-01/000/001-nm-01-000-007.png": encode(np.zeros((48, 64), np.uint8))}
     files |= {f"001/nm-01/180/001-nm-01-180-{k:03d}.png": encode(np.zeros((48, 64), np.uint8)) for k in (1, 2)}
     folder = build(write_folder(files, tmp_path / "raw"), tmp_path / "built", name="mine")
@@ -363,7 +363,7 @@ def test_a_fault_stops_the_build_or_is_skipped(tmp_path, fault, packing):
     if next(iter(added)) in clean:
         frames["001", "nm-01", "000"] = np.delete(frames["001", "nm-01", "000"], 2, axis=0)
     assert_holds(folder, frames)
-    # Mended, the whole data set takes the place of the one with a fault.
+    # After mending, the complete data set replaces the one with a fault.
     mended = pack(clean, tmp_path / "mended", packing)
     assert_holds(build(mended, tmp_path / "built", overwrite=True), wanted_frames())
 

@@ -1,4 +1,4 @@
-"""A built data set is read the same way from everywhere: records, cache, other processes; damage has a name."""
+"""Reading a built data set: from records, cache and other processes; damage is named."""
 
 import errno
 import json
@@ -96,7 +96,7 @@ def test_threads_share_a_source(dataset, cache):
         np.testing.assert_array_equal(result, wanted(k % 8))
 
 
-def test_the_data_side_knows_neither_jax_nor_tensorflow(dataset):
+def test_reading_imports_neither_jax_nor_tensorflow(dataset):
     code = (
         "import sys; from gil_jax.data.source import SilhouetteSource;"
         f"SilhouetteSource({str(dataset)!r})[0]; assert not {{'jax', 'tensorflow'}} & set(sys.modules)"
@@ -104,7 +104,7 @@ def test_the_data_side_knows_neither_jax_nor_tensorflow(dataset):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
 
 
-def test_find_dataset_tells_how_to_build(dataset, tmp_path):
+def test_find_dataset_names_the_build_command(dataset, tmp_path):
     assert find_dataset(tmp_path / "built", "casia_b", 64) == dataset
     with pytest.raises(FileNotFoundError, match=r"of height 64: set config.data.height.*data_prep.build"):
         find_dataset(tmp_path / "built", "casia_b", 128)
@@ -269,7 +269,7 @@ def test_the_cache_is_written_once(dataset):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "another fingerprint", "left over", "two bytes"])
-def test_a_cache_that_is_not_whole_is_written_again(dataset, damage):
+def test_a_damaged_cache_is_written_again(dataset, damage):
     source = SilhouetteSource(dataset, cache="memmap")
     (file,) = dataset.glob("frames-*.u8")
     data = file.read_bytes()
