@@ -34,7 +34,7 @@ from data_prep.options import (
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
-from gil_jax.data.check import SHORT, check_published, check_table, sequence_names
+from gil_jax.data.findings import SHORT, check_published, check_table, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
@@ -98,8 +98,9 @@ def _read_chunk(
 
 def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, SilhouetteSource]:
     """Look at a built data set: its labels, and unless `quick` every record against the fingerprint."""
-    source = SilhouetteSource(path)
+    source = SilhouetteSource(path, check=False)
     look = _look(str(path), source.table)
+    look.problems += source.problems()
     metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
     for what, places in (
         ("faults", map(": ".join, metadata["faults"])),
@@ -108,6 +109,7 @@ def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, Silhou
         if places := list(places):
             look.warnings.append(f"{len(places):,} {what} were left out when this was built: {shorten(places)}")
     if not quick:
+        look.problems += source.changed_cache()
         chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
         digests = {}
         with tqdm(total=len(source), unit="seq", desc="built") as bar:
