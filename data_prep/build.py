@@ -196,8 +196,10 @@ def _build_shard(archives: Archives, job: Job) -> Path:
             _stop_at(aligned.faults, job.on_error)
             report.faults.extend(aligned.faults)
             report.raw_frames += aligned.raw
-            if len(aligned.frames) == 0:
+            report.conversions.extend(aligned.conversions)
+            if aligned.is_empty:
                 report.empty.append(sequence.place)
+            if len(aligned.frames) == 0:
                 continue
             report.labels.append(sequence.labels)
             report.lengths.append(len(aligned.frames))

@@ -2,11 +2,11 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.align import ALIGNMENT
-from data_prep.faults import Fault
+from data_prep.faults import Fault, group_faults
 from data_prep.raw import RawListing
 from data_prep.records import fingerprint_of
 from gil_jax.data.check import SHORT
@@ -23,6 +23,7 @@ class Report:
     empty: list[str]  # sequences without a single frame with a person
     faults: list[Fault]
     raw_frames: int
+    conversions: list[Fault] = field(default_factory=list)  # of pixels that were not 0 and 255
 
 
 def report_path(shard: Path) -> Path:
@@ -37,6 +38,7 @@ def read_report(shard: Path) -> Report | None:
         return None
     report = Report(**json.loads(path.read_text(encoding="utf-8")))
     report.faults = [Fault(*fault) for fault in report.faults]
+    report.conversions = [Fault(*conversion) for conversion in report.conversions]
     return report
 
 
@@ -72,6 +74,7 @@ def metadata_of(dataset: str, raw: str, listing: RawListing, reports: list[Repor
         },
         "empty": [place for report in reports for place in report.empty],
         "faults": [list(fault) for fault in [*listing.faults, *(f for report in reports for f in report.faults)]],
+        "conversions": [str(one) for one in group_faults(c for report in reports for c in report.conversions)],
         "subjects": subjects,
         "conditions": conditions,
         "views": views,
@@ -88,12 +91,13 @@ def summary(folder: Path, metadata: dict, seconds: float) -> str:
     lines = [
         f"{folder}",
         f"  found     {counts['sequences_found']:,} sequences, {counts['frames_found']:,} frames: {metadata['layout']}",
-        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person",
+        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person, or refused",
         f"  written   {counts['sequences_written']:,} sequences, {counts['frames_written']:,} frames: "
         f"{counts['subjects']:,} subjects, {counts['conditions']} conditions, {counts['views']} views",
         f"  took      {seconds:.1f} s, {counts['frames_found'] / seconds:,.0f} frames/s; {size:.1f} MB; "
         f"fingerprint {metadata['fingerprint']}",
     ]
+    lines += [f"  NOTE      {conversion}" for conversion in metadata["conversions"]]
     for what, places in (
         ("without a person, left out", metadata["empty"]),
         (f"with fewer than {SHORT} frames, kept", short),
