@@ -101,7 +101,9 @@ def build_dataset(
         listing = listing._replace(faults=group_faults(listing.faults))
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan) | {"notes": listing.notes}
         if not metadata["lengths"]:
-            raise BuildError(f"--raw={raw}: no frame with a person in it; {metadata['faults'][:10] or 'all are black'}")
+            faults = group_faults(Fault(*fault) for fault in metadata["faults"])
+            reason = lines_of(faults) if faults else "no frame with a person in it; all are black"
+            raise BuildError(f"--raw={raw}: nothing is left to write: {reason}")
         lengths = [len(report.lengths) for report in reports]
         write_info(partial / "shards", name, height, lengths, DATASETS[dataset].description, metadata)
         if final.exists():

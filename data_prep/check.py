@@ -10,14 +10,12 @@ Every frame is read unless --quick is given. The exit status is 1 where somethin
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
@@ -26,6 +24,7 @@ from data_prep.archives import Archives
 from data_prep.datasets import DATASETS
 from data_prep.faults import Fault, group_faults
 from data_prep.frames import read_aligned
+from data_prep.look import Look, contact_sheet, count_table, format_look
 from data_prep.options import (
     ReadingOptions,
     add_common_options,
@@ -37,33 +36,12 @@ from data_prep.pictures import CUT, is_inverted, is_ragged
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
-from gil_jax.data.check import SHORT, check_published, check_table, sequence_names
+from gil_jax.data.check import check_published, check_table, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
 
-_BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)
 _CHUNK = 32  # sequences that a process checks at a time
-
-
-@dataclass
-class Look:
-    """Counts and findings of one side, raw or built. lengths counts sequences from each of its keys up to the next."""
-
-    place: str
-    sequences: int = 0
-    frames: int = 0
-    subjects: dict[str, int] = field(default_factory=dict)
-    conditions: dict[str, int] = field(default_factory=dict)
-    views: dict[str, int] = field(default_factory=dict)
-    lengths: dict[int, int] = field(default_factory=dict)
-    layout: str = ""
-    examples: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    short: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def check_raw(
@@ -88,7 +66,7 @@ def check_raw(
                 bar.update(len(chunk.lengths))
     labels = np.array([sequence.labels for sequence in sequences], str).reshape(-1, 3)
     table = SequenceTable(*labels[taken].T, lengths[taken])
-    look = _look(str(raw), table)
+    look = count_table(str(raw), table)
     look.layout, look.examples = listing.layout, listing.examples
     look.warnings += [*listing.notes, *map(str, group_faults(sorted(conversions)))]
     look.unreadable = sorted(faults)
@@ -120,7 +98,7 @@ def _read_chunk(height: int, alignment: str, archives: Archives, job: tuple[int,
 def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, SilhouetteSource]:
     """Read the labels of a built data set, and unless `quick` every record: its pixels, and the fingerprint of all."""
     source = SilhouetteSource(path)
-    look = _look(str(path), source.table)
+    look = count_table(str(path), source.table)
     metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
     for what, places in (
         ("faults", map(": ".join, metadata["faults"])),
@@ -185,23 +163,6 @@ def _pixel_fault(silhouettes: UInt8[np.ndarray, "s h h"]) -> str:
     return f"{_RAGGED}: {ragged} of {len(silhouettes)}" if 4 * ragged > 3 * len(silhouettes) else ""
 
 
-def _look(place: str, table: SequenceTable) -> Look:
-    names = np.array(sequence_names(table), object)
-    counts = [
-        dict(sorted(Counter(column.tolist()).items())) for column in (table.subjects, table.conditions, table.views)
-    ]
-    bins = np.searchsorted(_BINS, table.lengths[table.lengths > 0], side="right") - 1
-    return Look(
-        place,
-        len(table.lengths),
-        int(table.lengths.sum()),
-        *counts,
-        lengths={_BINS[b]: int(count) for b, count in enumerate(np.bincount(bins, minlength=len(_BINS)))},
-        empty=names[table.lengths == 0].tolist(),
-        short=names[(table.lengths > 0) & (table.lengths < SHORT)].tolist(),
-    )
-
-
 def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
     """List the differences between raw data and records: sequences that one side lacks, other numbers of frames."""
     sides = [dict(zip(sequence_names(table), table.lengths.tolist(), strict=True)) for table in (raw, built)]
@@ -215,22 +176,6 @@ def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
         ),
     ]
     return [f"{len(names):,} {what}: {shorten(sorted(names))}" for what, names in differences if names]
-
-
-def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: int = 12) -> None:
-    """Draw some sequences of the data set, one a line, with frames from beginning to end, into a picture file."""
-    size, side = source.height, 150
-    picked = sorted(np.random.default_rng(0).choice(len(source), min(rows, len(source)), replace=False))
-    sheet = np.full((len(picked) * (size + 2), side + columns * (size + 2)), 64, np.uint8)
-    for line, row in enumerate(picked):
-        frames, top = source[int(row)], line * (size + 2)
-        name = sequence_names(source.table)[row].encode("ascii", "replace").decode()
-        cv2.putText(sheet, name[:22], (4, top + size // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.38, 255, 1, cv2.LINE_AA)
-        for column, frame in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
-            left = side + column * (size + 2)
-            sheet[top : top + size, left : left + size] = frames[frame]
-    if not cv2.imwrite(path, sheet):
-        raise OSError(f"--sheet={path}: can't be written")
 
 
 def _add_findings(look: Look, table: SequenceTable, dataset: str, protocol_name: str, split_name: str) -> None:
@@ -251,29 +196,6 @@ def _add_findings(look: Look, table: SequenceTable, dataset: str, protocol_name:
     findings = check_table(table, protocol, split)
     look.problems += findings.problems
     look.warnings += findings.warnings
-
-
-def format_look(look: Look) -> str:
-    """Format counts and findings as a table."""
-    lines = [f"{look.place}", f"  {look.sequences:,} sequences, {look.frames:,} frames {look.layout}".rstrip()]
-    lines += [f"    {example}" for example in look.examples]
-    for what, counts in (("subjects", look.subjects), ("conditions", look.conditions), ("views", look.views)):
-        if counts:
-            each = sorted(set(counts.values()))
-            spread = f"{each[0]:,} to {each[-1]:,}" if len(each) > 1 else f"{each[0]:,}"
-            lines.append(f"  {len(counts):,} {what}, {spread} sequences each: {shorten(counts, 14)}")
-            if what != "subjects" and len(each) > 1:
-                lines += [f"    {name:>12} {count:>8,}" for name, count in counts.items()]
-    most = max(look.lengths.values(), default=0)
-    lines.append("  frames  sequences")
-    for start, end in zip(_BINS, (*_BINS[1:], None), strict=True):
-        count = look.lengths.get(start, 0)
-        if count:
-            name = f"{start}-{end - 1}" if end else f"{start}+"
-            lines.append(f"  {name:>7} {count:>9,} {'#' * -(-40 * count // most)}")
-    lines += [f"  WARNING  {warning}" for warning in look.warnings]
-    lines += [f"  PROBLEM  {problem}" for problem in look.problems]
-    return "\n".join(lines)
 
 
 def run_checks(options: argparse.Namespace, reading: ReadingOptions) -> Iterator[tuple[str, Look]]:

@@ -185,6 +185,11 @@ def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[n
     if is_inverted(frames):
         raise ValueError(_INVERTED)
     seen = [frame for frame in frames if frame.max(initial=0) > CUT]
+    dim = [int(frame.max()) for frame in frames if 0 < frame.max(initial=0) <= CUT and _is_solid(frame)]
+    if 10 * len(dim) > len(frames):
+        raise ValueError(
+            f"too dark: {len(dim)} of {len(frames)} pictures reach {max(dim)} only, the others {top}; a body is 255"
+        )
     sample = seen[:: -(-len(seen) // _SAMPLE)]
     dark = np.mean([np.mean(_border(frame) < _FAINT) for frame in sample])
     if dark < 0.5:
@@ -209,6 +214,11 @@ def _has_labels(frames: list[UInt8[np.ndarray, "h w"]], top: int) -> bool:
         inside += np.count_nonzero(even & (frame > 0))
         between += np.count_nonzero(even & (frame > 0) & (frame < 0.9 * top))
     return between > 0.1 * inside
+
+
+def _is_solid(frame: np.ndarray) -> bool:
+    """Tell a body from scattered pixels: it covers a square of 5 x 5."""
+    return bool(cv2.erode((frame > 0).astype(np.uint8), np.ones((5, 5), np.uint8), borderValue=0).any())
 
 
 def _border(frame: np.ndarray) -> np.ndarray:

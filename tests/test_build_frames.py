@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 
-import cv2
 import numpy as np
 import pytest
 from raw_trees import draw_frame, encode
