@@ -100,7 +100,7 @@ def make_silhouettes(pictures: Sequence[Picture], keep_soft: bool = False) -> Si
         values = np.flatnonzero(counts)
         if len(values) == 2 and not lossy:
             return Silhouettes(_from_two_values(frames, values, conversions), conversions)
-        _refuse_other_pictures(frames, values)
+        _refuse_other_pictures(frames, values, lossy)
         if lossy and not keep_soft:
             frames = [_cut(frame) for frame in frames]
             conversions.append(f"lossy pictures were cut at {CUT}")
@@ -151,7 +151,8 @@ def _eight_bits(
     values = np.flatnonzero(counts)
     top = int(values[-1]) if len(values) else 0
     if top > 255 and (lossy or len(values) > 2):
-        # Depths such as 10 or 12 bits are not known from the file: their bodies come out faint and are refused.
+        if top <= CUT * 257:
+            raise ValueError(f"too dark: the brightest value is {top:,} of 16 bits, a body is 65,535")
         scale = np.round(np.arange(1 << 16) / 257).astype(np.uint8)
         conversions.append(f"16 bits were scaled to 8: the brightest value is {top:,}")
         # A picture of 8 bits among deeper ones keeps its values.
@@ -173,7 +174,7 @@ def _from_two_values(
     return [(frame != background).astype(np.uint8) * np.uint8(255) for frame in frames]
 
 
-def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[np.ndarray, " n"]) -> None:
+def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[np.ndarray, " n"], lossy: bool) -> None:
     """Raise ValueError for pictures of more than two values that are no silhouettes."""
     top = int(values[-1]) if len(values) else 0
     if top == 0:
@@ -182,8 +183,6 @@ def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[n
     few = f"; the values {shown} look like labels" if len(values) <= _LABELS else ""
     if top <= CUT:
         raise ValueError(f"too dark: the brightest value is {top}, a body is 255{few}; make the person 255, the rest 0")
-    if is_inverted(frames):
-        raise ValueError(_INVERTED)
     seen = [frame for frame in frames if frame.max(initial=0) > CUT]
     dim = [int(frame.max()) for frame in frames if 0 < frame.max(initial=0) <= CUT and _is_solid(frame)]
     if 10 * len(dim) > len(frames):
@@ -191,16 +190,19 @@ def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[n
             f"too dark: {len(dim)} of {len(frames)} pictures reach {max(dim)} only, the others {top}; a body is 255"
         )
     sample = seen[:: -(-len(seen) // _SAMPLE)]
-    dark = np.mean([np.mean(_border(frame) < _FAINT) for frame in sample])
-    if dark < 0.5:
+    borders = np.concatenate([_border(frame) for frame in sample])
+    dark, bright = np.mean(borders < _FAINT), np.mean(borders >= 256 - _FAINT)
+    if dark < 0.5 and bright < 0.5:
         raise ValueError(f"looks like a photograph: only {dark:.0%} of the border are dark, a silhouette is on black")
-    if len(values) <= _LABELS and _has_labels(sample, top):
+    if is_inverted(frames):
+        raise ValueError(_INVERTED)
+    if len(values) <= _LABELS and not lossy and _has_labels(sample, top):
         raise ValueError(f"looks like a map of labels: it holds areas of {shown}; make the person 255, the rest 0")
-    bright = sum(np.count_nonzero(frame > 0.7 * top) for frame in sample)
+    even = sum(np.count_nonzero(frame > 0.7 * top) for frame in sample)
     body = sum(np.count_nonzero(frame >= _FAINT) for frame in sample)
-    if bright < 0.4 * body:
+    if even < 0.5 * body:
         raise ValueError(
-            f"looks like a photograph: {bright / body:.0%} of the body are nearly as bright as its brightest {top}, "
+            f"looks like a photograph: {even / body:.0%} of the body are nearly as bright as its brightest {top}, "
             "a silhouette is even"
         )
 
