@@ -51,9 +51,9 @@ def is_aligned(frames: UInt8[np.ndarray, "s h w"], height: int) -> bool:
     """
     if len(frames) == 0 or frames.shape[1:] not in ((height, height), (height, height * 11 // 16)):
         return False
-    rows = frames.any(axis=2)
-    seen = rows.any(axis=1)
-    reach = rows[:, :3].any(axis=1) & rows[:, -3:].any(axis=1)
+    rows = np.any(frames, axis=2)
+    seen = np.any(rows, axis=1)
+    reach = np.any(rows[:, :3], axis=1) & np.any(rows[:, -3:], axis=1)
     return bool(seen.any() and 2 * np.count_nonzero(reach) > np.count_nonzero(seen))
 
 

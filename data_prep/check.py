@@ -65,7 +65,8 @@ def check_raw(
                 conversions += chunk.conversions
                 bar.update(len(chunk.lengths))
     labels = np.array([sequence.labels for sequence in sequences], str).reshape(-1, 3)
-    table = SequenceTable(*labels[taken].T, lengths[taken])
+    subjects, conditions, views = labels[taken].T
+    table = SequenceTable(subjects, conditions, views, lengths[taken])
     look = count_table(str(raw), table)
     look.layout, look.examples = listing.layout, listing.examples
     look.warnings += [*listing.notes, *map(str, group_faults(sorted(conversions)))]
@@ -145,7 +146,8 @@ def _digest_chunk(
             silhouettes = source[row]
             if len(silhouettes) != source.table.lengths[row]:
                 raise ValueError(f"{len(silhouettes)} frames instead of {source.table.lengths[row]}")
-            digests.append(digest(tuple(names[row].split("/")), silhouettes))
+            subject, condition, view = names[row].split("/")
+            digests.append(digest((subject, condition, view), silhouettes))
             faults += [Fault(names[row], reason) for reason in [_pixel_fault(silhouettes)] if reason]
         except (ValueError, RuntimeError, IndexError) as error:
             unreadable.append(f"record {row}, {names[row]}: {error}")
@@ -157,7 +159,7 @@ def _pixel_fault(silhouettes: UInt8[np.ndarray, "s h h"]) -> str:
     top = int(silhouettes.max(initial=0))
     if top <= CUT:
         return f"too dark: the brightest value is {top}, a body is 255"
-    if is_inverted(silhouettes):
+    if is_inverted(list(silhouettes)):
         return "looks inverted, a black body on white"
     ragged = sum(map(is_ragged, silhouettes))
     return f"{_RAGGED}: {ragged} of {len(silhouettes)}" if 4 * ragged > 3 * len(silhouettes) else ""

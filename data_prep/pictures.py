@@ -65,7 +65,7 @@ def decode_picture(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     if pixels.shape[2] == 3:
         return Picture(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY), None, lossy)
     alpha = np.ascontiguousarray(pixels[..., 3])
-    opaque = alpha.min(initial=255) == np.iinfo(alpha.dtype).max
+    opaque = alpha.min(initial=255) == (255 if alpha.dtype == np.uint8 else 65535)
     return Picture(cv2.cvtColor(pixels, cv2.COLOR_BGRA2GRAY), None if opaque else alpha, lossy)
 
 
@@ -119,7 +119,7 @@ _INVERTED = "looks inverted, a black body on white: the border is mostly bright;
 
 def _is_clean(frame: np.ndarray) -> bool:
     """Recognise a picture of 0 and 255."""
-    return frame.dtype == np.uint8 and cv2.sumElems(frame)[0] == 255 * cv2.countNonZero(frame)
+    return bool(frame.dtype == np.uint8 and cv2.sumElems(frame)[0] == 255 * cv2.countNonZero(frame))
 
 
 def _cut(frame: np.ndarray) -> np.ndarray:
@@ -215,7 +215,7 @@ def _has_labels(frames: list[UInt8[np.ndarray, "h w"]], top: int) -> bool:
         even = cv2.erode(frame, square) == cv2.dilate(frame, square)
         inside += np.count_nonzero(even & (frame > 0))
         between += np.count_nonzero(even & (frame > 0) & (frame < 0.9 * top))
-    return between > 0.1 * inside
+    return bool(between > 0.1 * inside)
 
 
 def _is_solid(frame: np.ndarray) -> bool:
@@ -235,7 +235,7 @@ def is_inverted(frames: Sequence[UInt8[np.ndarray, "h w"]]) -> bool:
             border = _border(frame)
             seen += 1
             inverted += 2 * np.count_nonzero(border > CUT) > len(border)
-    return 2 * inverted > seen
+    return bool(2 * inverted > seen)
 
 
 def has_noise(frame: UInt8[np.ndarray, "h w"]) -> bool:
@@ -249,4 +249,4 @@ def is_ragged(frame: UInt8[np.ndarray, "h w"]) -> bool:
     """Recognise an aligned frame whose outermost rows are faint: noise was taken for a head or feet."""
     rows = frame.max(axis=1)
     rows = rows[rows > 0]
-    return bool(len(rows) and min(rows[0], rows[-1]) < _FAINT)
+    return len(rows) > 0 and bool(min(rows[0], rows[-1]) < _FAINT)

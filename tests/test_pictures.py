@@ -23,8 +23,8 @@ def colours(background, body):
     return [np.where(frame[..., None] > 0, np.uint8(body), np.uint8(background)) for frame in FRAMES]
 
 
-def values(background, body, dtype=np.uint8):
-    return [np.where(frame > 0, dtype(body), dtype(background)) for frame in FRAMES]
+def values(background, body, dtype="uint8"):
+    return [np.where(frame > 0, body, background).astype(dtype) for frame in FRAMES]
 
 
 def sprinkled(frame, share=0.02):
@@ -49,7 +49,8 @@ def soft(frame):
 
 
 def saved_as_jpeg(frame, quality=75):
-    return cv2.imdecode(cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_GRAYSCALE)
+    data = cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
 
 
 def webp(frame):
@@ -71,8 +72,8 @@ def read(pictures, suffix=".png"):
         ([with_alpha(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR), frame * 0 + 255) for frame in FRAMES], ".png", None),
         (values(0, 1), ".png", "two values became 0 and 255: 0 and 1"),
         ([values(0, 2)[0] * 0, *values(0, 2)[1:]], ".bmp", "two values became 0 and 255: 0 and 2"),
-        (values(0, 1, np.uint16), ".png", "two values became 0 and 255: 0 and 1"),
-        (values(0, 65535, np.uint16), ".tif", "two values became 0 and 255: 0 and 65,535"),
+        (values(0, 1, "uint16"), ".png", "two values became 0 and 255: 0 and 1"),
+        (values(0, 65535, "uint16"), ".tif", "two values became 0 and 255: 0 and 65,535"),
         (values(2, 1), ".png", "two values became 0 and 255: 2 and 1"),
         (values(30, 220), ".png", "two values became 0 and 255: 30 and 220"),
         (colours((0, 0, 0), (0, 0, 128)), ".png", "two values became 0 and 255: 0 and 38"),  # DAVIS' palette
@@ -126,7 +127,7 @@ def npy_bytes(array):
 
 def labels(*shades):
     """Bodies in stripes of several values."""
-    stripes = np.resize(np.uint8(shades), 96 // 8).repeat(8)[:, None]
+    stripes = np.resize(np.array(shades, np.uint8), 96 // 8).repeat(8)[:, None]
     return [np.where(frame > 0, stripes, np.uint8(0)) for frame in FRAMES]
 
 
@@ -148,7 +149,7 @@ def labels(*shades):
         ([frame // 255 * RNG.integers(1, 255, frame.shape, np.uint8) for frame in FRAMES], "looks like a photograph"),
         ([*FRAMES[:2], *values(0, 1)[2:]], "too dark: 2 of 4 pictures reach 1 only, the others 255"),
         ([*map(trousers, FRAMES[:3]), np.full((96, 128, 3), 200, np.uint8)], "1 of 4 pictures have no transparent"),
-        ([np.float32([[0.5]])], "a picture of float32"),
+        ([np.array([[0.5]], np.float32)], "a picture of float32"),
     ],
 )
 def test_other_pictures_are_refused_with_their_value(pictures, words):
