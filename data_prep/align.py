@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 from data_prep.limits import DEFAULT_LIMITS, Limits
 
 ALIGNMENT = "1"  # changes with every change of a pixel; part of a built data set's fingerprint
+HEIGHTS = (64, 128)  # of aligned frames
 LEAST_SUM = 10_000  # a frame whose pixels add up to no more holds no person
 
 

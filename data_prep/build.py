@@ -23,10 +23,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep.align import HEIGHTS
 from data_prep.archives import Archives
 from data_prep.datasets import DATASETS
 from data_prep.faults import Fault, group_faults, printable
-from data_prep.frames import HEIGHTS, read_aligned
+from data_prep.frames import read_aligned
 from data_prep.info import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.jobs import Job, make_jobs
 from data_prep.options import (

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from data_prep.align import align_silhouette, is_aligned, pad_columns
+from data_prep.align import HEIGHTS, align_silhouette, is_aligned, pad_columns
 from data_prep.archives import Archives
 from data_prep.faults import Fault
 from data_prep.file_kinds import SEQUENCE_FILES
@@ -15,8 +15,6 @@ from data_prep.limits import DEFAULT_LIMITS, Limits
 from data_prep.pictures import Picture, decode_picture, make_silhouettes
 from data_prep.raw import RawSequence, read_files
 from data_prep.sequence_files import decode_sequence
-
-HEIGHTS = (64, 128)
 
 
 class AlignedSequence(NamedTuple):

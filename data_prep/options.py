@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from data_prep.align import HEIGHTS
 from data_prep.datasets import DATASETS
-from data_prep.frames import HEIGHTS
 from data_prep.layout import LayoutRules
 from data_prep.limits import DEFAULT_LIMITS, Limits
 from data_prep.pattern import parse_pattern

@@ -15,10 +15,11 @@ import imagesize
 import numpy as np
 from jaxtyping import Int, Shaped, UInt8
 
+from data_prep.align import HEIGHTS, is_aligned
 from data_prep.limits import DEFAULT_LIMITS, Limits
 
 CUT = 127  # brighter pixels of a lossy or noisy picture are the body
-_FAINT = 64  # a darker pixel far from every body is noise
+_FAINT = 64  # a darker pixel is background, an edge, or noise
 _SAMPLE = 8  # frames of a sequence that are looked at where looking is slow
 _LABELS = 64  # a picture with more values is no map of labels
 _JPEG, _SUN = b"\xff\xd8\xff", b"\x59\xa6\x6a\x95"
@@ -89,8 +90,8 @@ def _is_lossy_webp(data: bytes) -> bool:
 def make_silhouettes(pictures: Sequence[Picture], keep_soft: bool = False) -> Silhouettes:
     """Turn the pictures of a sequence into white bodies on black; pictures of 0 and 255 keep every byte.
 
-    keep_soft: do not cut lossy or noisy pictures at 127, for frames that are aligned already. Raises ValueError that
-    says the values of label maps, faint, inverted and other pictures that are no silhouettes.
+    keep_soft: do not cut lossy or noisy pictures at 127, as it is not done to frames that are seen to be aligned.
+    Raises ValueError that says the values of label maps, faint, inverted and other pictures that are no silhouettes.
     """
     conversions: list[str] = []
     frames, soft = _choose_channel(pictures, conversions)
@@ -101,6 +102,7 @@ def make_silhouettes(pictures: Sequence[Picture], keep_soft: bool = False) -> Si
         if len(values) == 2 and not lossy:
             return Silhouettes(_from_two_values(frames, values, conversions), conversions)
         _refuse_other_pictures(frames, values, lossy)
+        keep_soft = keep_soft or _came_aligned(frames)
         if lossy and not keep_soft:
             frames = [_cut(frame) for frame in frames]
             conversions.append(f"lossy pictures were cut at {CUT}")
@@ -124,6 +126,13 @@ def _is_clean(frame: np.ndarray) -> bool:
 
 def _cut(frame: np.ndarray) -> np.ndarray:
     return cv2.threshold(frame, CUT, 255, cv2.THRESH_BINARY)[1]
+
+
+def _came_aligned(frames: list[UInt8[np.ndarray, "h w"]]) -> bool:
+    """Recognise frames that were aligned before, by their bright pixels: noise reaches every border."""
+    if len({frame.shape for frame in frames}) > 1 or len(frames[0]) not in HEIGHTS:
+        return False
+    return is_aligned(np.stack([_cut(frame) for frame in frames]), len(frames[0]))
 
 
 def _choose_channel(pictures: Sequence[Picture], conversions: list[str]) -> tuple[list[np.ndarray], bool]:
@@ -239,10 +248,9 @@ def is_inverted(frames: Sequence[UInt8[np.ndarray, "h w"]]) -> bool:
 
 
 def has_noise(frame: UInt8[np.ndarray, "h w"]) -> bool:
-    """Recognise pixels of 1 to 63 that lie farther from every bright one than a soft edge reaches."""
-    reach = max(4, len(frame) // 32)
-    near = cv2.dilate(_cut(frame), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    return bool(np.any((frame > 0) & (frame < _FAINT) & (near == 0)))
+    """Recognise pixels of 1 to 63 that are no soft edge: the brightest of 7 x 7, where an edge would rise to a body."""
+    around = cv2.dilate(frame, np.ones((7, 7), np.uint8))
+    return bool(np.any((frame > 0) & (frame < _FAINT) & (around == frame)))
 
 
 def is_ragged(frame: UInt8[np.ndarray, "h w"]) -> bool:
