@@ -209,7 +209,7 @@ def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[n
         raise ValueError(f"looks like a map of labels: it holds areas of {shown}; make the person 255, the rest 0")
     even = sum(np.count_nonzero(frame > 0.7 * top) for frame in sample)
     body = sum(np.count_nonzero(frame >= _FAINT) for frame in sample)
-    if even < 0.5 * body:
+    if even < 0.35 * body:
         raise ValueError(
             f"looks like a photograph: {even / body:.0%} of the body are nearly as bright as its brightest {top}, "
             "a silhouette is even"

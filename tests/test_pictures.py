@@ -128,6 +128,11 @@ def npy_bytes(array):
     return buffer.getvalue()
 
 
+def cloth():
+    """A picture of coarse texture."""
+    return cv2.resize(RNG.integers(40, 240, (12, 16), np.uint8), (128, 96))
+
+
 def labels(*shades):
     """Bodies in stripes of several values."""
     stripes = np.resize(np.array(shades, np.uint8), 96 // 8).repeat(8)[:, None]
@@ -148,8 +153,8 @@ def labels(*shades):
         ([255 - soft(frame) for frame in FRAMES], "looks inverted"),
         ([255 - saved_as_jpeg(frame) for frame in FRAMES], "looks inverted"),
         ([np.full((96, 128), 255, np.uint8)] * 3, "looks inverted"),
-        ([cv2.resize(RNG.integers(60, 200, (12, 16, 3), np.uint8), (128, 96))] * 3, "looks like a photograph"),
-        ([frame // 255 * RNG.integers(1, 255, frame.shape, np.uint8) for frame in FRAMES], "looks like a photograph"),
+        ([cloth()] * 3, "looks like a photograph: only .* of the border are dark"),
+        ([frame // 255 * cloth() for frame in FRAMES], "looks like a photograph: .* as bright as its brightest"),
         ([*FRAMES[:2], *values(0, 1)[2:]], "too dark: 2 of 4 pictures reach 1 only, the others 255"),
         ([*map(trousers, FRAMES[:3]), np.full((96, 128, 3), 200, np.uint8)], "1 of 4 pictures have no transparent"),
         ([np.array([[0.5]], np.float32)], "a picture of float32"),
