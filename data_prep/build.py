@@ -21,11 +21,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep.align import HEIGHTS
 from data_prep.archives import Archives
 from data_prep.build_report import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.datasets import DATASETS
 from data_prep.faults import Fault, group_faults, printable
-from data_prep.frames import HEIGHTS, read_aligned
+from data_prep.frames import read_aligned
 from data_prep.jobs import Job, make_jobs
 from data_prep.options import (
     DEFAULT_READING,
@@ -105,7 +106,9 @@ def build_dataset(
         listing = listing._replace(faults=group_faults(listing.faults))
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan) | {"notes": listing.notes}
         if not metadata["lengths"]:
-            raise BuildError(f"--raw={raw}: no frame with a person in it; {metadata['faults'][:10] or 'all are black'}")
+            faults = group_faults(Fault(*fault) for fault in metadata["faults"])
+            reason = lines_of(faults) if faults else "no frame with a person in it; all are black"
+            raise BuildError(f"--raw={raw}: nothing is left to write: {reason}")
         lengths = [len(report.lengths) for report in reports]
         write_info(partial / "shards", name, height, lengths, DATASETS[dataset].description, metadata)
         if final.exists():
@@ -207,8 +210,10 @@ def _build_shard(archives: Archives, job: Job) -> Path:
             _stop_at(aligned.faults, job.on_error)
             report.faults.extend(aligned.faults)
             report.raw_frames += aligned.raw
-            if len(aligned.frames) == 0:
+            report.conversions.extend(aligned.conversions)
+            if aligned.is_empty:
                 report.empty.append(sequence.place)
+            if len(aligned.frames) == 0:
                 continue
             report.labels.append(sequence.labels)
             report.lengths.append(len(aligned.frames))

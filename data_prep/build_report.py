@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.align import ALIGNMENT
-from data_prep.faults import Fault
+from data_prep.faults import Fault, group_faults
 from data_prep.raw import RawListing
 from data_prep.records import fingerprint_of
 from gil_jax.data.files import write_atomically
@@ -24,6 +24,7 @@ class Report:
     empty: list[str]  # sequences without a single frame with a person
     faults: list[Fault]
     raw_frames: int
+    conversions: list[Fault] = field(default_factory=list)  # of pixels that were not 0 and 255
 
 
 def report_path(shard: Path) -> Path:
@@ -38,7 +39,8 @@ def read_report(shard: Path) -> Report | None:
     try:
         values = json.loads(report_path(shard).read_text(encoding="utf-8"))
         values["labels"] = [(subject, condition, view) for subject, condition, view in values["labels"]]
-        values["faults"] = [Fault(place, reason) for place, reason in values["faults"]]
+        for name in ("faults", "conversions"):
+            values[name] = [Fault(place, reason) for place, reason in values[name]]
         return Report(**values)
     except (OSError, LookupError, TypeError, ValueError):
         return None  # the shard is written again
@@ -73,6 +75,7 @@ def metadata_of(dataset: str, raw: str, listing: RawListing, reports: list[Repor
         },
         "empty": [place for report in reports for place in report.empty],
         "faults": [list(fault) for fault in [*listing.faults, *(f for report in reports for f in report.faults)]],
+        "conversions": [str(one) for one in group_faults(c for report in reports for c in report.conversions)],
         "subjects": subjects,
         "conditions": conditions,
         "views": views,
@@ -89,12 +92,13 @@ def summary(folder: Path, metadata: dict, seconds: float) -> str:
     lines = [
         f"{folder}",
         f"  found     {counts['sequences_found']:,} sequences, {counts['frames_found']:,} frames: {metadata['layout']}",
-        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person",
+        f"  rejected  {counts['frames_found'] - counts['frames_written']:,} frames without a person, or refused",
         f"  written   {counts['sequences_written']:,} sequences, {counts['frames_written']:,} frames: "
         f"{counts['subjects']:,} subjects, {counts['conditions']} conditions, {counts['views']} views",
         f"  took      {seconds:.1f} s, {counts['frames_found'] / seconds:,.0f} frames/s; {size:.1f} MB; "
         f"fingerprint {metadata['fingerprint']}",
     ]
+    lines += [f"  NOTE      {conversion}" for conversion in metadata["conversions"]]
     for what, places in (
         ("without a person, left out", metadata["empty"]),
         (f"with fewer than {SHORT} frames, kept", short),

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
 from data_prep.archives import Archives
+from data_prep.limits import DEFAULT_LIMITS, Limits
 from gil_jax.processes import available_cores, end_with_parent
 
 Job = TypeVar("Job")
@@ -34,7 +34,7 @@ class Workers:
         passwords: tuple[bytes, ...] = (),
         scratch: str | None = None,
         zip_encoding: str = "",
-        limits: ArchiveLimits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
     ):
         self.processes = processes or available_cores()
         self._arguments = (passwords, scratch, zip_encoding, limits)
