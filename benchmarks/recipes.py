@@ -58,6 +58,8 @@ ROWS = {
     "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
     "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
     "gaitgl": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (16,)}, "frames": 6},
+    "gaitbase": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (8,)}, "frames": 5},
+    "deepgaitv2": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (8,)}, "frames": 6},
 }
 VIEWS = ("000", "054", "108", "162")
 PROBES = ("NM", "BG", "CL")
