@@ -67,6 +67,9 @@ def check_config(config: ConfigDict, workdir: str) -> None:
     profile = config.train.profile
     if profile and not (len(profile) == 2 and 0 < profile[0] <= profile[1]):
         wrong.append(f"config.train.profile={profile}: give (first step, last step), e.g. (10, 20), or ()")
+    rerank = config.eval.rerank
+    if rerank and not (len(rerank) == 3 and min(rerank[:2]) >= 1 and 0 <= rerank[2] <= 1):
+        wrong.append(f"config.eval.rerank={rerank}: give (k1, k2, lambda), e.g. (6, 6, 0.3), or ()")
     if unknown := [name for name in config.train.accept_changes if name not in values]:
         wrong.append(f"config.train.accept_changes: {', '.join(unknown)} is no field of the config")
     folders = {

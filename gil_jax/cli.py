@@ -5,18 +5,20 @@ python -m gil_jax evaluate <file.npz> --protocol=casia_b [--against=<other.npz>]
 python -m gil_jax enroll | identify | verify <workdir> --gallery=<file.npz> --data=<silhouettes>
 python -m gil_jax forget --gallery=<file.npz> --name=<person>
 python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
-python -m gil_jax export <workdir> --out=<file.pt> [--step=N]
+python -m gil_jax export <workdir> --out=<file.pt | file.stablehlo | file.onnx> [--step=N]
 python -m gil_jax describe --config=configs/<row>.py [--config=...] [--frames=30] [--devices=8]
 """
 
 import argparse
 import ast
-import importlib.util
+import runpy
 from pathlib import Path
 
 import jax
 from absl import logging
+from ml_collections import ConfigDict
 
+from gil_jax import exported
 from gil_jax.checkpoint import load_network, open_checkpoints, save
 from gil_jax.checks import check_weights
 from gil_jax.commands import embed, evaluate, people
@@ -55,11 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
     )
     command.set_defaults(run=lambda a: _convert(a.file, a.model, a.out, dict(a.set)))
 
-    command = commands.add_parser("export", help="the network of a workdir to a PyTorch checkpoint")
+    command = commands.add_parser("export", help="the network of a workdir to a PyTorch checkpoint, StableHLO or ONNX")
     command.add_argument("workdir")
-    command.add_argument("--out", required=True, metavar="FILE")
+    command.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="its suffix says what: .pt, a checkpoint of the OpenGait family; .stablehlo or .onnx, a program that "
+        "embed and identify run without the model's code",
+    )
     command.add_argument("--step", type=int, help="the checkpoint; by default the latest")
-    command.set_defaults(run=lambda a: _export(a.workdir, a.out, a.step))
+    command.add_argument("--height", type=int, help="of the silhouettes, where the workdir does not say it: 64 or 128")
+    command.set_defaults(run=lambda a: _export(a.workdir, a.out, a.step, a.height))
 
     command = commands.add_parser("describe", help="parameters and multiply-adds of the networks of config files")
     command.add_argument("--config", required=True, action="append", metavar="FILE[:RECIPE]")
@@ -89,7 +98,12 @@ def _convert(file: str, name: str, workdir: str, overrides: dict) -> None:
     print(f"{workdir}: step {step}, {count_parameters(params):,} parameters; {fields}")
 
 
-def _export(workdir: str, file: str, step: int | None) -> None:
+def _export(workdir: str, file: str, step: int | None, height: int | None) -> None:
+    if Path(file).suffix in exported.SUFFIXES:
+        difference = exported.export_network(workdir, file, step, height)
+        lengths = ", ".join(map(str, exported.CHECKED_LENGTHS))
+        print(f"{file}: embeddings of {lengths} frames differ by {difference:.1e} of their largest value at most")
+        return
     step, params, batch_stats = load_network(workdir, step)
     config = read_workdir(workdir).config
     if config is None:
@@ -126,14 +140,12 @@ def _describe(paths: list[str], frames: int, devices: int, model_devices: int) -
         print(f"| {path} | {sizes} | {'; '.join(exchanged) or 'none'} |")
 
 
-def _load_config(path: str):
+def _load_config(path: str) -> ConfigDict:
     file, _, recipe = path.partition(":")
     if not Path(file).is_file():
         raise FileNotFoundError(f"--config={path}: no such file")
-    spec = importlib.util.spec_from_file_location("described_config", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(*([recipe] if recipe else []))
+    get_config = runpy.run_path(file)["get_config"]
+    return get_config(*([recipe] if recipe else []))
 
 
 def _field(text: str) -> tuple:

@@ -34,7 +34,7 @@ def embed_to_file(
         held = load_embeddings(out)
         if all(held.about.get(key) == value for key, value in wanted.items()):
             return held
-    about = {**wanted, "kind": "embeddings", "dataset": name, "height": model.height, **model.about}
+    about = {**model.about, **wanted, "kind": "embeddings", "dataset": name}
     out.parent.mkdir(parents=True, exist_ok=True)
     # Batches are sorted by length: rows come in any order, so they are collected in a file first.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:

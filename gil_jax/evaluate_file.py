@@ -7,17 +7,14 @@ import numpy as np
 from jaxtyping import Int
 
 from gil_jax.data.lookups import Protocol, rows_of_protocol
-from gil_jax.data.protocols import load_protocol, load_split
-from gil_jax.evaluation.distances import RowsOf
+from gil_jax.data.protocols import Split, load_protocol, load_split
 from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
 from gil_jax.evaluation.measures import cells as cells_of
 from gil_jax.evaluation.ranking import rank
 from gil_jax.evaluation.report import evaluate_table
 from gil_jax.evaluation.store import EmbeddingFile, load_embeddings
-from gil_jax.types import EmbeddingTable
-
-UNSEEN = "people who were not in training"
-UNKNOWN = "people; nothing is known of who trained"
+from gil_jax.people import check_unseen, describe_tested
+from gil_jax.types import EmbeddingTable, RowsOf
 
 
 def evaluate(
@@ -96,31 +93,30 @@ def choose_people(
     Raises ValueError where the file says that some of them trained.
     """
     present = sorted(set(held.table.subjects.tolist()))
-    trained = held.about.get("trained") or {}
-    same_data = bool(trained) and trained["fingerprint"] == held.about.get("data")
-    people = set(trained.get("people", ())) if same_data else set()
+    trained, fingerprint = held.about.get("trained"), held.about.get("data", "")
+    name = Path(held.about.get("dataset", "")).name
+    same_data = [data for data in trained or [] if data["fingerprint"] == fingerprint and data["train"] is not None]
+    people = {person for data in same_data for person in data["train"]}
     if split:
         chosen = load_split(split, protocol, present)
-        tested, training, name = list(chosen.test), list(chosen.train), chosen.name
     else:
-        tested, training = [p for p in present if p not in people], sorted(people)
-        name = "all" if len(tested) == len(present) else "not-trained"
-    both = sorted(people & set(tested))
-    if both:
-        raise ValueError(
-            f"the split {name} tests {len(both)} people whom the network trained on ({', '.join(both[:5])} ...): give "
-            "the split of the training, or none"
-        )
-    if not tested:
+        tested = tuple(person for person in present if person not in people)
+        chosen = Split("all" if len(tested) == len(present) else "not-trained", tuple(sorted(people)), tested)
+    if not chosen.test:
         raise ValueError("everybody in this file trained the network: there is nobody to test")
-    return rows_of_protocol(protocol, tested, training, held.table), tested, UNSEEN if same_data else UNKNOWN, name
+    if trained is None:
+        unchecked = ["the file does not say who trained"]
+    else:
+        unchecked = check_unseen(trained, name, fingerprint, chosen)
+    rows = rows_of_protocol(protocol, chosen.test, chosen.train, held.table)
+    return rows, list(chosen.test), describe_tested(unchecked), chosen.name
 
 
 def take_rows(table: EmbeddingTable, rows: Int[np.ndarray, " n"]) -> EmbeddingTable:
-    """Take some rows of a table; all rows leave a memory-mapped table as it is."""
+    """Take some rows of a table; embeddings are read when they are compared."""
     if len(rows) == len(table.subjects) and np.array_equal(rows, np.arange(len(rows))):
         return table
-    return EmbeddingTable(RowsOf(table.embeddings, rows)[:], *(column[rows] for column in table[1:]))
+    return EmbeddingTable(RowsOf(table.embeddings, rows), *(column[rows] for column in table[1:]))
 
 
 def _in_order(table: EmbeddingTable) -> EmbeddingTable:

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from gil_jax.data.files import write_atomically
 from gil_jax.evaluation.calibration import Calibration, calibrate
 from gil_jax.evaluation.distances import GalleryDistances, check_finite
+from gil_jax.evaluation.index import ApproximateIndex
 from gil_jax.evaluation.store import load_embeddings, save_embeddings
 from gil_jax.types import EmbeddingTable
 
+INDEXES = ("exact", "usearch")
+CANDIDATES = 10  # people, for each that is asked for, whose exact distances an approximate index looks at
 CALIBRATED_ON = 1000  # enrolled sequences at most, evenly spread, from which scores and thresholds are set
 
 
@@ -46,10 +49,13 @@ class Gallery:
     """A file of enrolled people, written as a whole or not at all; writers wait for each other.
 
     path: made by the first `enroll`. metric: "euclidean" or "cosine", kept in the file from the first `enroll` on.
+    index: "exact", or "usearch" for a graph in memory, which finds nearly always the same people in a large gallery.
     """
 
-    def __init__(self, path: str | os.PathLike, metric: str = "euclidean"):
-        self.path, self._metric = Path(path).expanduser(), metric
+    def __init__(self, path: str | os.PathLike, metric: str = "euclidean", index: str = "exact"):
+        if index not in INDEXES:
+            raise ValueError(f"index={index!r}: choose one of {', '.join(INDEXES)}")
+        self.path, self._metric, self._index = Path(path).expanduser(), metric, index
         self._cached: tuple[tuple, _Enrolled] | None = None
 
     @property
@@ -130,36 +136,42 @@ class Gallery:
         sequence's distance to the other people. network: the fingerprint of the model, checked if it is given. Raises
         ValueError for embeddings of another network or shape, or not finite.
         """
-        held, distances = self._to_people(embeddings, network)
+        held, embeddings = self._ready(embeddings, network)
         threshold = held.calibration.threshold(false_accept_rate)
+        if self._index == "exact":
+            nearest = [_nearest(held.names, line, k) for line in held.to_people(embeddings)]
+        else:
+            # More sequences than people are asked for: those of one person are often neighbours.
+            per_person = -(-len(held.table.subjects) // len(held.names))
+            found = held.index.nearest(embeddings, CANDIDATES * k * per_person)
+            nearest = [_nearest_of_rows(held.table.subjects, *one, k) for one in found]
         result = []
-        for line in distances:
-            nearest = np.argsort(line, kind="stable")[:k]
-            found = [Candidate(held.names[i], float(line[i]), held.calibration.score(float(line[i]))) for i in nearest]
-            result.append(Identification(found[0].name if found[0].distance <= threshold else None, found, threshold))
+        for people in nearest:
+            candidates = [Candidate(name, distance, held.calibration.score(distance)) for name, distance in people]
+            best = candidates[0]
+            result.append(Identification(best.name if best.distance <= threshold else None, candidates, threshold))
         return result
 
     def verify(
         self, name: str, embeddings: Float[np.ndarray, "*n p d"], false_accept_rate: float = 0.01, network: str = ""
     ) -> list[tuple[bool, Candidate]]:
         """Tell for each sequence whether it is of that person: (accepted, the person with distance and score)."""
-        held, distances = self._to_people(embeddings, network)
+        held, embeddings = self._ready(embeddings, network)
         if name not in held.names:
             raise ValueError(f"{self.path}: nobody is called {name!r}; enrolled are {self._some_people(held)}")
         threshold = held.calibration.pair_threshold(false_accept_rate)
-        column = distances[:, held.names.index(name)].tolist()
+        column = held.to_people(embeddings)[:, held.names.index(name)].tolist()
         return [(d <= threshold, Candidate(name, d, held.calibration.score(d))) for d in column]
 
-    def _to_people(
+    def _ready(
         self, embeddings: Float[np.ndarray, "*n p d"], network: str
-    ) -> tuple["_Enrolled", Float[np.ndarray, "n m"]]:
+    ) -> tuple["_Enrolled", Float[np.ndarray, "k p d"]]:
         held = self._load()
         embeddings = np.asarray(embeddings, np.float32)
         embeddings = embeddings[None] if embeddings.ndim == 2 else embeddings
         check_finite(embeddings, [f"sequence {i}" for i in range(len(embeddings))])
         self._check_fits(held, embeddings, network)
-        blocks = [np.minimum.reduceat(block, held.starts, axis=1) for _, block in held.distances.rows(embeddings)]
-        return held, np.concatenate(blocks)
+        return held, embeddings
 
     def _load(self) -> "_Enrolled":
         if not self.path.exists():
@@ -217,6 +229,7 @@ class _Enrolled:
         self.names, self.starts = names.tolist(), starts
         self._distances: GalleryDistances | None = None
         self._calibration: Calibration | None = None
+        self._index: ApproximateIndex | None = None
 
     @property
     def distances(self) -> GalleryDistances:
@@ -224,6 +237,18 @@ class _Enrolled:
         if self._distances is None:
             self._distances = GalleryDistances(self.table.embeddings, self.about["metric"])
         return self._distances
+
+    @property
+    def index(self) -> ApproximateIndex:
+        """Built when somebody is looked up first."""
+        if self._index is None:
+            self._index = ApproximateIndex(self.table.embeddings, self.about["metric"])
+        return self._index
+
+    def to_people(self, embeddings: Float[np.ndarray, "n p d"]) -> Float[np.ndarray, "n m"]:
+        """Distance of every sequence to every person: to the person's nearest sequence."""
+        blocks = [np.minimum.reduceat(block, self.starts, axis=1) for _, block in self.distances.rows(embeddings)]
+        return np.concatenate(blocks)
 
     @property
     def calibration(self) -> Calibration:
@@ -242,6 +267,20 @@ class _Enrolled:
             del kept["of"]
             self._calibration = Calibration(**kept)
         return self._calibration
+
+
+def _nearest(names: list[str], distances: Float[np.ndarray, " m"], k: int) -> list[tuple[str, float]]:
+    return [(names[i], float(distances[i])) for i in np.argsort(distances, kind="stable")[:k]]
+
+
+def _nearest_of_rows(
+    subjects: Shaped[np.ndarray, " n"], rows: Int[np.ndarray, " m"], distances: Float[np.ndarray, " m"], k: int
+) -> list[tuple[str, float]]:
+    """The nearest people among some sequences."""
+    people: dict[str, float] = {}
+    for i in np.argsort(distances, kind="stable"):
+        people.setdefault(str(subjects[rows[i]]), float(distances[i]))
+    return list(people.items())[:k]
 
 
 def _joined(old: EmbeddingTable | None, columns: list[list[str]], new: Float[np.ndarray, "n p d"]) -> EmbeddingTable:

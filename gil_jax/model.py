@@ -19,23 +19,35 @@ from gil_jax.data.lookups import names_of
 from gil_jax.data.source import SequenceTable
 from gil_jax.evaluation.distances import check_finite
 from gil_jax.evaluation.embedding import Allocate, Sequences, embed_split, make_embed
+from gil_jax.people import ancestors_of
 from gil_jax.raw_input import ArraySequences, align
 from gil_jax.sharding import make_mesh, replicated
-from gil_jax.train_state import make_network
+from gil_jax.train_state import Network, make_network
 from gil_jax.types import EmbeddingTable
-from gil_jax.workdir import read_json
+from gil_jax.workdir import read_workdir
+
+FEWEST_FRAMES = 8  # that a sequence is padded to
 
 
 class Model:
     """A network that turns silhouettes into embeddings.
 
-    height: rows of its aligned silhouettes, 64 or 128. about: "network_name", "step" and, if it is known, who
-    "trained" it.
-    fingerprint: of its config and weights; embeddings can be compared where it is the same.
+    about: "network", a fingerprint of its config and weights; "network_name", "step"; "height", rows of its aligned
+    silhouettes, 64 or 128; "trained", who trained it, see `people.ancestors_of`.
     """
 
-    def __init__(self, embed: Callable, height: int, about: dict, fingerprint: str):
-        self._embed, self.height, self.about, self.fingerprint = embed, height, about, fingerprint
+    def __init__(self, embed: Callable, about: dict):
+        self._embed, self.about = embed, about
+
+    @property
+    def height(self) -> int:
+        """Rows of the aligned silhouettes: 64 or 128."""
+        return self.about["height"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Embeddings can be compared where it is the same."""
+        return self.about["network"]
 
     def embed(self, sequences: Sequence[UInt8[np.ndarray, "_ _ _"]]) -> Float[np.ndarray, "n p d"]:
         """Embed silhouettes, raw or aligned, of any lengths: uint8 [s, h, w] each -> float32 [n, p, d].
@@ -44,7 +56,7 @@ class Model:
         finite.
         """
         aligned = [align(sequence, self.height, f"sequence {i}") for i, sequence in enumerate(sequences)]
-        return self.embed_source(ArraySequences(aligned, self.height)).embeddings
+        return self.embed_source(ArraySequences(aligned, self.height)).embeddings[:]
 
     def embed_source(
         self,
@@ -77,7 +89,7 @@ class _Padded:
     def __init__(self, source: Sequences):
         self._source, self.height = source, source.height
         # 8, 12, 16, 24, 32, 48, ...: padding adds a half at most.
-        steps = np.array([8 * 2**i * f // 2 for i in range(24) for f in (2, 3)])
+        steps = np.array([FEWEST_FRAMES * 2**i * f // 2 for i in range(24) for f in (2, 3)])
         table = source.table
         lengths = steps[np.searchsorted(steps, table.lengths)]
         self.table = SequenceTable(table.subjects, table.conditions, table.views, lengths)
@@ -97,14 +109,7 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
 
         return load_exported(path)
     workdir = str(path)
-    saved = read_json(Path(workdir) / "config.json")
-    if saved is None:
-        raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run, and no exported file either")
-    step, params, batch_stats = load_network(workdir, step)
-    network = make_network(ConfigDict(_tuples(saved["model"])))
-    check_arrays(workdir, network, (params, batch_stats))
-    check_weights(workdir, (params, batch_stats))
-    weights = jax.tree.map(np.asarray, (params, batch_stats))
+    network, weights, about = open_network(workdir, step, height)
 
     @cache
     def jitted() -> Callable:
@@ -112,16 +117,32 @@ def load(path: str | os.PathLike, step: int | None = None, height: int | None = 
         mesh = make_mesh()
         return partial(make_embed(network, mesh), *jax.device_put(weights, replicated(mesh)))
 
-    data = read_json(Path(workdir) / "data.json")
-    about = {"network_name": saved["model"]["name"], "step": step, "model": saved["model"]}
-    if data:
-        about["trained"] = {"fingerprint": data["fingerprint"], "people": data["train"]}
-    return Model(
-        lambda *batch: jitted()(*batch),
-        height or saved.get("data", {}).get("height", 64),
-        about,
-        fingerprint_of(saved["model"], weights),
-    )
+    return Model(lambda *batch: jitted()(*batch), about)
+
+
+def open_network(
+    workdir: str, step: int | None = None, height: int | None = None, **fields: str
+) -> tuple[Network, tuple, dict]:
+    """Read the network of a workdir: (network, (params, batch_stats) of numpy arrays, `about` of a Model).
+
+    fields: of config.model, other than the workdir has them. Raises as `load` does.
+    """
+    saved = read_workdir(workdir).config
+    if saved is None:
+        raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run, and no exported file either")
+    step, params, batch_stats = load_network(workdir, step)
+    network = make_network(ConfigDict(_tuples(saved["model"] | fields)))
+    check_arrays(workdir, network, (params, batch_stats))
+    weights = jax.tree.map(np.asarray, (params, batch_stats))
+    check_weights(workdir, weights)
+    about = {
+        "network": fingerprint_of(saved["model"], weights),
+        "network_name": saved["model"]["name"],
+        "step": step,
+        "height": height or saved.get("data", {}).get("height", 64),
+        "trained": ancestors_of(workdir),
+    }
+    return network, weights, about
 
 
 def _tuples(value: Any) -> Any:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gil_jax.data.dataset import Dataset
+from gil_jax.data.protocols import Split
 from gil_jax.workdir import Held, read_workdir
 
 UNSEEN = "people who were not in training"
@@ -35,14 +36,14 @@ def ancestors_of(workdir: str) -> list[dict[str, Any]]:
     return [own, *held.data.get("ancestors", [])]
 
 
-def check_unseen(trained: list[dict[str, Any]], name: str, dataset: Dataset) -> list[str]:
+def check_unseen(trained: list[dict[str, Any]], name: str, fingerprint: str, split: Split) -> list[str]:
     """Raise ValueError where people are tested who trained; return what could not be checked, a sentence each.
 
-    trained: see `ancestors_of`. name: config.data.name.
+    trained: see `ancestors_of`. name, fingerprint: of the data whose people are tested.
     """
     unchecked = []
     for data in trained:
-        workdir, same_data = data["workdir"], data["fingerprint"] == dataset.source.fingerprint
+        workdir, same_data = data["workdir"], data["fingerprint"] == fingerprint
         if data["train"] is None:
             unchecked.append(f"nothing says who trained the network of {workdir}")
             continue
@@ -51,10 +52,10 @@ def check_unseen(trained: list[dict[str, Any]], name: str, dataset: Dataset) -> 
                 f"the network of {workdir} was trained on other data, {data['name']}, whose people are not compared"
             )
             continue
-        both = sorted(set(data["train"]) & set(dataset.split.test))
+        both = sorted(set(data["train"]) & set(split.test))
         if both:
             raise ValueError(
-                f"config.data.split={dataset.split.name!r} tests {len(both)} people whom {workdir} trained on "
+                f"config.data.split={split.name!r} tests {len(both)} people whom {workdir} trained on "
                 f"({', '.join(both[:5])} ...): give the split of the training, see its data.json"
             )
         if not same_data:

@@ -41,7 +41,8 @@ class FileSequences:
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]:
         """Read and align a sequence. Raises ValueError that names a file that can't be read."""
-        from data_prep.frames import align_sequence, decode_picture, decode_sequence
+        from data_prep.frames import align_sequence, decode_picture
+        from data_prep.sequence_files import decode_sequence
 
         pictures = []
         for path in self._files[index]:
@@ -192,7 +193,7 @@ def _labels(name: str) -> tuple[str, str, str]:
 
 
 def _frames_of(path: Path) -> int:
-    from data_prep.frames import decode_sequence
+    from data_prep.sequence_files import decode_sequence
 
     try:
         return len(decode_sequence(path.read_bytes()))

@@ -14,9 +14,10 @@ import jax
 from ml_collections import ConfigDict
 
 from gil_jax.checkpoint import load_network, read_scores, restore, set_damaged_aside, steps_of
-from gil_jax.checks import check_arrays, check_batch, check_config, flatten
+from gil_jax.checks import check_arrays, check_batch, check_config, check_weights, flatten
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
+from gil_jax.data.files import write_atomically
 from gil_jax.device_batches import device_batches, next_batch
 from gil_jax.distributed import check_alike, lost_processes_named, on_first_process, print_once
 from gil_jax.errors import Stopped
@@ -76,7 +77,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         ancestors = ancestors_of(config.init_from) if config.init_from else []
         if config.init_from and held.data is not None:
             ancestors = held.data.get("ancestors", [])  # the network that the run did start from
-        unchecked = check_unseen(ancestors, config.data.name, dataset)
+        unchecked = check_unseen(ancestors, config.data.name, dataset.source.fingerprint, dataset.split)
         data = describe_data(config.data.name, dataset, ancestors)
 
         def begin() -> int | None:
@@ -146,10 +147,11 @@ def evaluate(config: ConfigDict, workdir: str, step: int | None = None) -> dict:
         dataset = _open_data(config)
         if not dataset.split.test:
             raise ValueError(f"config.data.split={config.data.split!r} tests nobody")
-        unchecked = check_unseen(ancestors_of(workdir), config.data.name, dataset)
+        unchecked = check_unseen(ancestors_of(workdir), config.data.name, dataset.source.fingerprint, dataset.split)
         mesh = make_mesh(config.sharding.model_devices)
         network = make_network(config.model)
         check_arrays(workdir, network, (params, batch_stats))
+        check_weights(workdir, (params, batch_stats))
         run = Run(config, workdir, Evaluator(network, dataset, config, mesh), unchecked)
         return _publish(run, TrainState(step, params, batch_stats, None))
 
@@ -253,7 +255,11 @@ def _publish(run: Run, state: TrainState) -> dict:
         people, expected = len(run.evaluator.dataset.split.test), published_rank1(run.config)
         print_once(f"\n{format_report(report, people, expected, describe_tested(run.unchecked))}")
         try:
-            print_once(str(write_report(run.workdir, report)))
+            path = write_report(run.workdir, report)
+            print_once(str(path))
+            if run.evaluator.submission:
+                write_atomically(path.with_suffix(".csv"), run.evaluator.submission)
+                print_once(str(path.with_suffix(".csv")))
         except OSError as error:
             print_once(f"The report is not kept: {error}")
     return report

@@ -6,7 +6,7 @@ n sequences, s frames, h rows, w columns, c channels, p parts, d features, k cla
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Int, Shaped
 
 
 class Batch(NamedTuple):
@@ -29,14 +29,31 @@ class ModelOutput(NamedTuple):
     logits: Any = None
 
 
+class RowsOf:
+    """Some rows of an array, read when they are asked for, so that nothing of a memory-mapped one is copied before."""
+
+    def __init__(self, array: "Embeddings", rows: Int[np.ndarray, " m"]):
+        self.array, self.rows, self.shape = array, rows, (len(rows), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: slice | Int[np.ndarray, " k"]) -> Shaped[np.ndarray, "k p d"]:
+        """Read some of the rows."""
+        return np.asarray(self.array[self.rows[place]])
+
+
+Embeddings = Shaped[np.ndarray, "n p d"] | RowsOf
+
+
 class EmbeddingTable(NamedTuple):
     """The embeddings of a split with their labels, one row a sequence.
 
-    embeddings: float32 or float16 [n, p, d], also memory-mapped; subjects, conditions, views: str [n], e.g. "001",
-    "nm-01", "090".
+    embeddings: float32 or float16 [n, p, d], also memory-mapped, or rows of such an array; subjects, conditions, views:
+    str [n], e.g. "001", "nm-01", "090".
     """
 
-    embeddings: Float[np.ndarray, "n p d"]
+    embeddings: Embeddings
     subjects: Shaped[np.ndarray, " n"]
     conditions: Shaped[np.ndarray, " n"]
     views: Shaped[np.ndarray, " n"]

@@ -46,7 +46,7 @@ ALLOWED = {
     "gil_jax/errors.py": set(),
     "gil_jax/lock.py": set(),
     "gil_jax/metrics_log.py": {"tensorboardX", "tqdm", "gil_jax.data.files"},
-    "gil_jax/people.py": {"gil_jax.data.dataset", "gil_jax.workdir"},
+    "gil_jax/people.py": {"gil_jax.data", "gil_jax.workdir"},
     "gil_jax/processes.py": set(),
     "gil_jax/saving.py": {"jax", "gil_jax.checkpoint", "gil_jax.distributed", "gil_jax.train_state"},
     "gil_jax/watch.py": {"jax", "gil_jax.distributed"},
@@ -67,6 +67,7 @@ ALLOWED = {
         "gil_jax.sharding",
         "gil_jax.train_state",
         "gil_jax.types",
+        "usearch",
     },
     "data_prep/video": {"cv2", "numpy", "norfair", "onnxruntime", "tqdm"},
 }
@@ -76,7 +77,11 @@ NEVER = {
     "run_train.py": {"tensorflow", "torch"},
 }
 # Imported within functions alone, so that gil_jax works without it.
-LATE = {"gil_jax/raw_input.py": {"data_prep"}, "gil_jax/exported.py": {"jax2onnx", "onnx", "onnxruntime"}}
+LATE = {
+    "gil_jax/raw_input.py": {"data_prep"},
+    "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
+    "gil_jax/evaluation/index.py": {"usearch"},
+}
 ONLY_IN = {
     "nnx.split": {"gil_jax/train_state.py"},
     "nnx.merge": {"gil_jax/train_state.py"},

@@ -10,12 +10,12 @@ from gil_jax.data.lookups import names_of
 from gil_jax.data.protocols import CASIA_B, OUMVLP, PROTOCOLS, Protocol
 from gil_jax.evaluation import distances as distances_module
 from gil_jax.evaluation import measures
-from gil_jax.evaluation.distances import GalleryDistances, RowsOf, part_distances
+from gil_jax.evaluation.distances import GalleryDistances, part_distances
 from gil_jax.evaluation.measures import bootstrap, cells, cmc, headline, is_square, summarize
 from gil_jax.evaluation.ranking import BITS, rank
 from gil_jax.evaluation.reranking import rerank
 from gil_jax.evaluation.verification import open_set, threshold_at, verification
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import EmbeddingTable, RowsOf
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "evaluation.npz")
 WILD = np.load(Path(__file__).parent / "golden" / "wild_evaluation.npz")

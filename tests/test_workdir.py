@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +12,9 @@ import pytest
 
 from configs.base import base_config
 from gil_jax.checkpoint import open_checkpoints, save, steps_of
+from gil_jax.data.dataset import Dataset
+from gil_jax.data.protocols import PROTOCOLS, Split
+from gil_jax.data.source import SilhouetteSource
 from gil_jax.lock import WorkdirLock
 from gil_jax.metrics_log import MetricsLog
 from gil_jax.people import ancestors_of, check_unseen, describe_data, describe_tested
@@ -41,8 +43,9 @@ def _config(**fields):
 
 
 def _dataset(train, test, fingerprint="f"):
-    source = SimpleNamespace(fingerprint=fingerprint)
-    return SimpleNamespace(source=source, split=SimpleNamespace(name="s", train=tuple(train), test=tuple(test)))
+    source = object.__new__(SilhouetteSource)  # without records: only its fingerprint is asked for
+    source.fingerprint = fingerprint
+    return Dataset(source, PROTOCOLS["casia_b"], Split("s", tuple(train), tuple(test)), [], [])
 
 
 def _data(train=("001", "002"), test=("003",), fingerprint="f", name="casia_b", ancestors=()):

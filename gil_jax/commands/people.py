@@ -6,7 +6,7 @@ import numpy as np
 
 from gil_jax.commands.embed import DATA_HELP, add_model, open_model
 from gil_jax.evaluation.distances import METRICS
-from gil_jax.gallery import Gallery, Identification
+from gil_jax.gallery import INDEXES, Gallery, Identification
 from gil_jax.model import Model
 from gil_jax.raw_input import describe_empty, open_silhouettes
 from gil_jax.types import EmbeddingTable
@@ -25,6 +25,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_inputs(command)
     command.add_argument("--k", type=int, default=3, help="people to print for each sequence")
+    command.add_argument("--index", default="exact", choices=INDEXES, help="usearch: approximate, for large galleries")
     _add_rate(command)
     command.set_defaults(run=_identify)
 
@@ -63,14 +64,16 @@ def _enroll(options: argparse.Namespace) -> None:
 
 def _identify(options: argparse.Namespace) -> None:
     model, table = _embed(options)
-    found = Gallery(options.gallery).identify(table.embeddings, options.k, options.far, model.fingerprint)
+    found = Gallery(options.gallery, index=options.index).identify(
+        table.embeddings[:], options.k, options.far, model.fingerprint
+    )
     for name, one in zip(_names(table), found, strict=True):
         print(format_identification(name, one))
 
 
 def _verify(options: argparse.Namespace) -> None:
     model, table = _embed(options)
-    found = Gallery(options.gallery).verify(options.name, table.embeddings, options.far, model.fingerprint)
+    found = Gallery(options.gallery).verify(options.name, table.embeddings[:], options.far, model.fingerprint)
     for name, (accepted, claimed) in zip(_names(table), found, strict=True):
         answer = "this is" if accepted else "this is not"
         print(f"{name}: {answer} {claimed.name}{_score(claimed.score)}   [distance {claimed.distance:.3f}]")

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from gil_jax.evaluation.distances import GalleryDistances, RowsOf
+from gil_jax.evaluation.distances import GalleryDistances
 from gil_jax.evaluation.verification import threshold_at
+from gil_jax.types import RowsOf
 
 
 class Calibration(NamedTuple):

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from gil_jax.data.names import shorten
 from gil_jax.sharding import DATA, local_mesh, replicated, sharded_second_axis
+from gil_jax.types import Embeddings
 
 METRICS = ("euclidean", "cosine")
 BLOCK = 2048  # gallery sequences on the devices at once, and the most probes
@@ -18,23 +19,6 @@ KEPT_BYTES = (
     512 << 20
 )  # a gallery up to this size stays on the devices; a larger one is read again for each probe block
 ROWS_BYTES = 128 << 20  # distances of one block of probes to all of the gallery
-
-
-class RowsOf:
-    """Some rows of an array, read when they are asked for, so that nothing of a memory-mapped one is copied before."""
-
-    def __init__(self, array: "Embeddings", rows: Int[np.ndarray, " m"]):
-        self.array, self.rows, self.shape = array, rows, (len(rows), *array.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: slice | Int[np.ndarray, " k"]) -> Shaped[np.ndarray, "k p d"]:
-        """Read some of the rows."""
-        return np.asarray(self.array[self.rows[place]])
-
-
-Embeddings = Shaped[np.ndarray, "n p d"] | RowsOf
 
 
 class GalleryDistances:
@@ -107,7 +91,7 @@ def part_distances(
     return np.concatenate(blocks) if blocks else np.zeros((0, len(gallery)), np.float32)
 
 
-def check_finite(embeddings: Shaped[np.ndarray, "n p d"], names: list[str], what: str = "embeddings") -> None:
+def check_finite(embeddings: Embeddings, names: list[str], what: str = "embeddings") -> None:
     """Raise ValueError that names the sequences whose embedding holds NaN or infinity."""
     wrong = []
     for start in range(0, len(embeddings), BLOCK):

@@ -11,6 +11,7 @@ from gil_jax.evaluation.distances import check_finite
 from gil_jax.evaluation.embedding import embed_split, make_embed, make_energy_images
 from gil_jax.evaluation.measures import headline
 from gil_jax.evaluation.report import evaluate_table
+from gil_jax.evaluation.submission import submission
 from gil_jax.train_state import Network, TrainState
 from gil_jax.types import EmbeddingTable
 
@@ -19,7 +20,8 @@ class Evaluator:
     """Embeds the test people and ranks probes against the gallery.
 
     Programs are compiled and gait energy images computed once, at the first `run`. rows: the sequences that are
-    embedded, of the people tested and of distractors.
+    embedded, of the people tested and of distractors. submission: after `run`, the CSV of probes without labels, None
+    where there are none.
     """
 
     def __init__(self, network: Network, dataset: Dataset, config: ConfigDict, mesh: Mesh):
@@ -28,6 +30,7 @@ class Evaluator:
         self.rows = rows_of_protocol(dataset.protocol, split.test, split.train, table)
         self._embed = make_embed(network, mesh)
         self._energy: EmbeddingTable | None = None
+        self.submission: str | None = None
 
     def embed(self, state: TrainState) -> EmbeddingTable:
         """Embed the sequences `rows` by a state; raises ValueError that names those that are not finite."""
@@ -50,6 +53,7 @@ class Evaluator:
             self._energy = embed_split(energy, self.mesh, self.dataset.source, self.rows, limits, "energy")
         rerank = tuple(limits.get("rerank", ())) or None
         report = evaluate_table(table, self._energy, self.dataset.protocol, limits.metric, rerank)
+        self.submission = submission(table, self.dataset.protocol, limits.metric, rerank)
         return {
             "dataset": self.config.data.name,
             "split": self.dataset.split.name,

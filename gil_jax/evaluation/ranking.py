@@ -7,9 +7,9 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int, Shaped
 
 from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups, names_of
-from gil_jax.evaluation.distances import GalleryDistances, RowsOf, check_finite
+from gil_jax.evaluation.distances import GalleryDistances, check_finite
 from gil_jax.evaluation.reranking import rerank_rows
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import EmbeddingTable, RowsOf
 
 BITS = 11  # of a float32 that a histogram of distances drops: neighbouring bins differ by 2 ** -12 of the distance
 BINS = (0x7F800000 >> BITS) + 1  # the last holds infinity

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from gil_jax.evaluation.distances import Embeddings, GalleryDistances, smallest
+from gil_jax.evaluation.distances import GalleryDistances, smallest
+from gil_jax.types import Embeddings
 
 MOST = 20_000  # sequences; three matrices of N x N are held
 

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from gil_jax.data.files import replace_durably, temporary_name
-from gil_jax.evaluation.distances import BLOCK, Embeddings
-from gil_jax.types import EmbeddingTable
+from gil_jax.evaluation.distances import BLOCK
+from gil_jax.types import Embeddings, EmbeddingTable
 
 VERSION = 1
 
@@ -61,7 +61,7 @@ def load_embeddings(path: str | os.PathLike) -> EmbeddingFile:
             info = file.getinfo("embeddings.npy")
         about = json.loads(str(arrays.pop("about")))
         table = EmbeddingTable(_map_member(path, info), *arrays.values())
-        if len({len(column) for column in table}) != 1 or table.embeddings.ndim != 3:
+        if len({len(column) for column in table}) != 1 or len(table.embeddings.shape) != 3:
             raise ValueError("its columns are of different lengths")
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
         raise ValueError(

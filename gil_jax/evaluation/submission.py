@@ -7,9 +7,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gil_jax.data.lookups import Protocol, lookups, names_of
-from gil_jax.evaluation.distances import GalleryDistances, RowsOf, smallest
+from gil_jax.evaluation.distances import GalleryDistances, smallest
 from gil_jax.evaluation.reranking import rerank_rows
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import EmbeddingTable, RowsOf
 
 
 def submission(

@@ -27,7 +27,7 @@ class CompactBlock(nnx.Module):
 
     def __call__(self, embeddings: Float[Array, "n p d"]) -> Float[Array, "n 1 k"]:
         """Return the logits."""
-        flat = self.encoder_norm(embeddings.reshape(len(embeddings), -1))
+        flat = self.encoder_norm(embeddings.reshape(embeddings.shape[0], -1))
         reduced = self.reduce(nnx.relu(self.dropout(flat)))
         return self.classifier(self.reduced_norm(reduced))[:, None]
 

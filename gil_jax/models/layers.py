@@ -140,7 +140,7 @@ def bnneck_logits(
     """
     if norm is None or classifier is None:
         return None
-    normed = norm(embeddings.reshape(len(embeddings), -1)).reshape(embeddings.shape)
+    normed = norm(embeddings.reshape(embeddings.shape[0], -1)).reshape(embeddings.shape)
     return part_product(normalise(normed, axis=-1), normalise(classifier.kernel[...], axis=1))
 
 
