@@ -131,7 +131,7 @@ def open_network(
     if saved is None:
         raise FileNotFoundError(f"{workdir}: no config.json, so no workdir of a run, and no exported file either")
     step, params, batch_stats = load_network(workdir, step)
-    network = make_network(ConfigDict(_tuples(saved["model"] | fields)))
+    network = make_network(_tuples(saved["model"] | fields))
     check_arrays(workdir, network, (params, batch_stats))
     weights = jax.tree.map(np.asarray, (params, batch_stats))
     check_weights(workdir, weights)

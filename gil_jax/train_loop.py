@@ -252,7 +252,8 @@ def _publish(run: Run, state: TrainState) -> dict:
     report = run.evaluator.run(state)
     report["unchecked"] = run.unchecked
     if jax.process_index() == 0:
-        people, expected = len(run.evaluator.dataset.split.test), published_rank1(run.config)
+        dataset, expected = run.evaluator.dataset, published_rank1(run.config)
+        people = len(set(dataset.split.test) - set(dataset.protocol.unlabelled))
         print_once(f"\n{format_report(report, people, expected, describe_tested(run.unchecked))}")
         try:
             path = write_report(run.workdir, report)

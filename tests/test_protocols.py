@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from gil_jax.data.check import check_table
 from gil_jax.data.lookups import lookups
-from gil_jax.data.protocols import CASIA_B, OUMVLP, PROTOCOLS, load_protocol, load_split
+from gil_jax.data.protocols import CASIA_B, OUMVLP, PROTOCOLS, Split, load_protocol, load_split
+from gil_jax.data.source import SequenceTable
 from gil_jax.types import EmbeddingTable
 
 PEOPLE = [f"{i:03d}" for i in range(1, 125)]
@@ -115,6 +117,9 @@ def test_a_sequence_on_both_sides_is_refused_by_name(tmp_path):
     protocol = _load(tmp_path, {"gallery": ["door-1", "door-2"], "probes": {"P": ["door-2"]}})
     with pytest.raises(ValueError, match=r"a/door-2/000.*leave_one_out"):
         lookups(protocol, WALKS)
+    table = SequenceTable(*WALKS[1:], np.full(5, 9))
+    (problem,) = check_table(table, protocol, Split("all", (), ("a", "b"))).problems
+    assert "find themselves" in problem
 
 
 def test_gait3d_asks_for_its_list_and_takes_it_from_a_file(tmp_path):

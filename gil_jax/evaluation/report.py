@@ -1,5 +1,7 @@
 """The record of an evaluation that is kept, and the text that is printed of it."""
 
+import textwrap
+
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Shaped
@@ -130,11 +132,13 @@ def format_report(
     rerank = report.get("rerank")
     lines = [
         f"rank-1 (%) on {report['dataset']}, split {report['split']}, step {report['step']}: {subjects} {note}",
-        f"protocol {report['protocol']}, {report['metric']} distance"
-        + (f", re-ranked (k1, k2, lambda = {', '.join(map(str, rerank))})" if rerank else "")
-        + f": {report['how']}",
-        *(_describe_set(name, compared) for name, compared in report["compared"].items()),
-        *(f"warning: {text}" for text in report["warnings"]),
+        *_wrap(
+            f"protocol {report['protocol']}, {report['metric']} distance"
+            + (f", re-ranked (k1, k2, lambda = {', '.join(map(str, rerank))})" if rerank else "")
+            + f": {report['how']}"
+        ),
+        *(line for name, compared in report["compared"].items() for line in _wrap(_describe_set(name, compared))),
+        *(line for text in report["warnings"] for line in _wrap(f"warning: {text}")),
     ]
     if report["rank1"]:
         first = max(6, *(len(name) + 2 for name in report["rank1"]))
@@ -165,7 +169,7 @@ def _other_measures(report: dict, first: int) -> list[str]:
         values.append(opened["dir"]["0.01"] if opened else None)
         lines.append(f"{name:{first}}" + "".join(_number(value, 9, 2) for value in values))
     simulated = any(opened and opened["simulated"] for opened in report["open_set"].values())
-    lines.append(
+    lines += _wrap(
         "all, enrolled: rank-1 of all probes, and of those with a gallery. TAR: at that share of impostor pairs "
         "accepted; DIR: at that share of strangers accepted"
         + (" (strangers: the probes without their own person's gallery)" if simulated else "")
@@ -201,6 +205,10 @@ def _describe_set(name: str, compared: dict) -> str:
     if compared["unlabelled"]:
         text += f"; {compared['unlabelled']:,} unlabelled probes, which are in the submission file alone"
     return text
+
+
+def _wrap(text: str) -> list[str]:
+    return textwrap.wrap(text, 120, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _people(subjects: Shaped[np.ndarray, " n"]) -> int:
