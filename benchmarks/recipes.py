@@ -22,7 +22,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +57,8 @@ ROWS = {
     "gaitset": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
     "baseline": {"model": {"channels": (8, 16, 32), "features": 64, "bins": (4, 2, 1)}, "frames": 5},
     "gaitgl": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (16,)}, "frames": 6},
+    "gaitbase": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (8,)}, "frames": 5},
+    "deepgaitv2": {"model": {"channels": (4, 8, 16, 16), "features": 64, "bins": (8,)}, "frames": 6},
 }
 VIEWS = ("000", "054", "108", "162")
 PROBES = ("NM", "BG", "CL")
@@ -261,10 +262,9 @@ def print_table(networks: list[str], recipes: list[str], seeds: list[int], folde
         found = {recipe: _rank1(network, recipe, seeds, folder) for recipe in recipes}
         reference = found.get(REFERENCE, {})
         for recipe, rates in found.items():
-            cells = [_spread(list(rates.values()))] if rates else []
-            paired = [rates[seed] - reference[seed] for seed in rates if seed in reference]
-            cells.append(_spread(paired, sign="+") if paired and recipe != REFERENCE else [""] * len(PROBES))
-            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *chain.from_iterable(cells)]) + " |")
+            differences = [rates[seed] - reference[seed] for seed in rates if seed in reference and recipe != REFERENCE]
+            cells = [*_spread(list(rates.values())), *_spread(differences, sign="+")]
+            print("| " + " | ".join([network, f"`{recipe}`", str(len(rates)), *cells]) + " |")
 
 
 def _rank1(network: str, recipe: str, seeds: list[int], folder: Path) -> dict[int, np.ndarray]:
@@ -274,8 +274,13 @@ def _rank1(network: str, recipe: str, seeds: list[int], folder: Path) -> dict[in
 
 
 def _spread(rates: list[np.ndarray], sign: str = "") -> list[str]:
-    spread = np.std(rates, axis=0, ddof=1) if len(rates) > 1 else np.full(len(PROBES), np.nan)
-    return [f"{m:{sign}.2f} ± {s:.2f}" for m, s in zip(np.mean(rates, axis=0), spread, strict=True)]
+    """Mean and standard deviation of every probe set; the number alone of one run, nothing of none."""
+    if not rates:
+        return [""] * len(PROBES)
+    means = [f"{mean:{sign}.2f}" for mean in np.mean(rates, axis=0)]
+    if len(rates) == 1:
+        return means
+    return [f"{mean} ± {spread:.2f}" for mean, spread in zip(means, np.std(rates, axis=0, ddof=1), strict=True)]
 
 
 def main() -> None:

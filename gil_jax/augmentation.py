@@ -195,8 +195,8 @@ class Perspective(Augmentation):
     def draw(self, key: Key[Array, ""], height: int, width: int) -> Draws:
         """Draw the columns of the corners top left, top right, bottom left, bottom right, each uniform over c."""
         most = MOST_SHEAR * height // ROWS
-        left_ends = np.array([0, height - most, 0, height - most], np.int32)
-        return {"corners": jnp.asarray(left_ends) + jax.random.randint(key, (4,), 0, most)}
+        left_ends = jnp.array([0, height - most, 0, height - most], jnp.int32)
+        return {"corners": left_ends + jax.random.randint(key, (4,), 0, most)}
 
     def apply(self, frames: Frames, draws: Draws) -> Frames:
         """Stretch all frames [s, h, h], or [s, h, w] with the sides cut off."""
@@ -224,7 +224,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "crop": Crop,
     "perspective": Perspective,
 }
-Augment = Callable[[Array, Array, Array], Array]
+Augment = Callable[..., Array]
 
 
 def make_augmentation(config: Mapping[str, Any], height: int) -> Augment | None:
@@ -275,8 +275,8 @@ def parse(config: Mapping[str, Any]) -> list[Augmentation]:
 
 def _parse_one(name: str, values: Mapping[str, Any]) -> Augmentation:
     kind: Any = AUGMENTATIONS[name]
+    built: dict[str, Any] = {}
     known: dict[str, Any] = {field.name: field.default for field in fields(kind)}
-    built = {}
     for field, value in values.items():
         where, numbers = f"config.data.augment.{name}.{field}", np.asarray(value)
         if field not in known:
