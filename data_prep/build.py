@@ -66,15 +66,16 @@ def build_dataset(
     progress: bool = True,
     run_shards: RunShards | None = None,
 ) -> Path:
-    """Align raw silhouettes and write them as a TFDS data set; returns its folder.
+    """Align raw silhouettes and write them as a TFDS data set; return its folder.
 
     dataset: a key of DATASETS; raw: a folder or an archive; data_dir: empty for $TFDS_DATA_DIR, or
     ~/tensorflow_datasets; name: of the data set, the dataset's name if empty; on_error: "stop" at the first fault in
     the raw data or "skip" what is faulty; processes: None for one per core; the records are the same for any number.
     reading: the layout, passwords and limits. run_shards: writes the shards elsewhere than in processes of this
     machine. overwrite: build again in any case. A complete data set of the same raw data is returned at once, a damaged
-    one is built again. Raises ValueError (BuildError, LayoutError,
-    PasswordError, LimitError) that names the fix.
+    one is built again.
+
+    Raises ValueError (BuildError, LayoutError, PasswordError, LimitError) that names the fix.
     """
     name = name or dataset
     _check_arguments(dataset, name, height, on_error)

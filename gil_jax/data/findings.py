@@ -80,13 +80,16 @@ def _check_lookups(table: SequenceTable, protocol: Protocol, problems: list[str]
 
 def _thin_views(table: SequenceTable, protocol: Protocol, lookup: Lookup) -> list[str]:
     """Describe the gallery views that lack people of the probes, where views are compared apart."""
-    views, subjects = compared_views(protocol, table.views[lookup.gallery]), table.subjects[lookup.gallery]
-    people = np.intersect1d(table.subjects[lookup.probes], subjects)  # the others are named anyway
-    pairs = set(zip(views.tolist(), subjects.tolist(), strict=True))
-    known, enrolled = set(people.tolist()), dict.fromkeys(sorted(set(views.tolist())), 0)
-    for view, subject in pairs:
-        enrolled[view] += subject in known
-    return [f"{view} ({n:,} of {len(people):,})" for view, n in enrolled.items() if n < len(people)]
+    if not len(lookup.gallery):
+        return []
+    views, view = np.unique(compared_views(protocol, table.views[lookup.gallery]), return_inverse=True)
+    people, person = np.unique(table.subjects[lookup.gallery], return_inverse=True)
+    looked_up = np.isin(people, table.subjects[lookup.probes])  # people without a gallery have a warning of their own
+    pairs = np.unique(view * len(people) + person)
+    pairs = pairs[looked_up[pairs % len(people)]]
+    enrolled = np.bincount(pairs // len(people), minlength=len(views)).tolist()
+    wanted = int(looked_up.sum())
+    return [f"{view} ({n:,} of {wanted:,})" for view, n in zip(views.tolist(), enrolled, strict=True) if n < wanted]
 
 
 def check_published(table: SequenceTable, protocol: Protocol) -> Findings:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
 METADATA_FILES = ("metadata.json", "dataset_info.json", "features.json")
-FIX = "Build it again with `python -m data_prep.build`, as it was built, and --overwrite"
+FIX = "Build it again: the same `python -m data_prep.build` command with --overwrite"
 
 
 @dataclass
