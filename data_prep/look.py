@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from gil_jax.data.check import SHORT, sequence_names
 
+from gil_jax.data.findings import SHORT, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.source import SequenceTable, SilhouetteSource
 
