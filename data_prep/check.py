@@ -32,7 +32,7 @@ from data_prep.options import (
     take_reading_options,
     use_lenient_output,
 )
-from data_prep.pictures import CUT, is_inverted, is_ragged
+from data_prep.pictures import THRESHOLD, is_inverted, is_ragged
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
@@ -159,7 +159,7 @@ def _digest_chunk(
 def _pixel_fault(silhouettes: UInt8[np.ndarray, "s h h"]) -> str:
     """Say how the frames of a record differ from white bodies on black, empty where they do not."""
     top = int(silhouettes.max(initial=0))
-    if top <= CUT:
+    if top <= THRESHOLD:
         return f"too dark: the brightest value is {top}, a body is 255"
     if is_inverted(list(silhouettes)):
         return "looks inverted, a black body on white"

@@ -76,7 +76,7 @@ def decode_file(name: str, data: bytes, limits: Limits = DEFAULT_LIMITS) -> list
 
 
 def align_sequence(
-    pictures: Sequence[Picture | UInt8[np.ndarray, "h w"]],
+    pictures: Sequence[Picture | UInt8[np.ndarray, "_h _w"]],
     height: int,
     alignment: str = "bodies",
     limits: Limits = DEFAULT_LIMITS,

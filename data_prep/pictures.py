@@ -18,7 +18,7 @@ from jaxtyping import Int, Shaped, UInt8
 from data_prep.align import HEIGHTS, is_aligned
 from data_prep.limits import DEFAULT_LIMITS, Limits
 
-CUT = 127  # brighter pixels of a lossy or noisy picture are the body
+THRESHOLD = 127  # brighter pixels of a lossy or noisy picture are the body
 _FAINT = 64  # a darker pixel is background, an edge, or noise
 _SAMPLE = 8  # frames of a sequence that are looked at where looking is slow
 _LABELS = 64  # a picture with more values is no map of labels
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 class Silhouettes(NamedTuple):
     """White bodies on black, uint8 [h, w] each, and the conversions that made them: a kind, then ": " and details."""
 
-    frames: list[UInt8[np.ndarray, "h w"]]
+    frames: list[UInt8[np.ndarray, "_h _w"]]
     conversions: list[str]
 
 
@@ -90,8 +90,8 @@ def _is_lossy_webp(data: bytes) -> bool:
 def make_silhouettes(pictures: Sequence[Picture], keep_soft: bool = False) -> Silhouettes:
     """Turn the pictures of a sequence into white bodies on black; pictures of 0 and 255 keep every byte.
 
-    keep_soft: do not cut lossy or noisy pictures at 127, as it is not done to frames that are seen to be aligned.
-    Raises ValueError that says the values of label maps, faint, inverted and other pictures that are no silhouettes.
+    keep_soft: do not threshold lossy or noisy pictures; nor are frames that are seen to be aligned. Raises
+    ValueError that says the values of label maps, faint, inverted and other pictures that are no silhouettes.
     """
     conversions: list[str] = []
     frames, soft = _choose_channel(pictures, conversions)
@@ -104,15 +104,19 @@ def make_silhouettes(pictures: Sequence[Picture], keep_soft: bool = False) -> Si
         _refuse_other_pictures(frames, values, lossy)
         keep_soft = keep_soft or _came_aligned(frames)
         if lossy and not keep_soft:
-            frames = [_cut(frame) for frame in frames]
-            conversions.append(f"lossy pictures were cut at {CUT}")
+            frames = [_threshold(frame) for frame in frames]
+            conversions.append(f"lossy pictures were thresholded at {THRESHOLD}")
         elif soft:
-            frames = [_cut(frame) for frame in frames]
+            frames = [_threshold(frame) for frame in frames]
         elif not keep_soft and any(has_noise(frame) for frame in frames):
-            frames = [_cut(frame) for frame in frames]
-            conversions.append(f"faint noise was cut at {CUT}: its least value is {values[values > 0][0]}")
+            frames = [_threshold(frame) for frame in frames]
+            conversions.append(
+                f"faint noise was thresholded at {THRESHOLD}: its least value is {values[values > 0][0]}"
+            )
     elif is_inverted(frames):
         raise ValueError(_INVERTED)
+    if count := _bright_borders(frames):
+        conversions.append(f"pictures with a mostly bright border were kept: {count} of {len(frames)}")
     return Silhouettes(frames, conversions)
 
 
@@ -124,15 +128,15 @@ def _is_clean(frame: np.ndarray) -> bool:
     return bool(frame.dtype == np.uint8 and cv2.sumElems(frame)[0] == 255 * cv2.countNonZero(frame))
 
 
-def _cut(frame: np.ndarray) -> np.ndarray:
-    return cv2.threshold(frame, CUT, 255, cv2.THRESH_BINARY)[1]
+def _threshold(frame: np.ndarray) -> np.ndarray:
+    return cv2.threshold(frame, THRESHOLD, 255, cv2.THRESH_BINARY)[1]
 
 
-def _came_aligned(frames: list[UInt8[np.ndarray, "h w"]]) -> bool:
+def _came_aligned(frames: list[UInt8[np.ndarray, "_h _w"]]) -> bool:
     """Recognise frames that were aligned before, by their bright pixels: noise reaches every border."""
     if len({frame.shape for frame in frames}) > 1 or len(frames[0]) not in HEIGHTS:
         return False
-    return is_aligned(np.stack([_cut(frame) for frame in frames]), len(frames[0]))
+    return is_aligned(np.stack([_threshold(frame) for frame in frames]), len(frames[0]))
 
 
 def _choose_channel(pictures: Sequence[Picture], conversions: list[str]) -> tuple[list[np.ndarray], bool]:
@@ -160,7 +164,7 @@ def _eight_bits(
     values = np.flatnonzero(counts)
     top = int(values[-1]) if len(values) else 0
     if top > 255 and (lossy or len(values) > 2):
-        if top <= CUT * 257:
+        if top <= THRESHOLD * 257:
             raise ValueError(f"too dark: the brightest value is {top:,} of 16 bits, a body is 65,535")
         scale = np.round(np.arange(1 << 16) / 257).astype(np.uint8)
         conversions.append(f"16 bits were scaled to 8: the brightest value is {top:,}")
@@ -172,7 +176,7 @@ def _eight_bits(
 
 def _from_two_values(
     frames: list[np.ndarray], values: Int[np.ndarray, "2"], conversions: list[str]
-) -> list[UInt8[np.ndarray, "h w"]]:
+) -> list[UInt8[np.ndarray, "_h _w"]]:
     """Make the commoner value of the borders 0 and the other 255."""
     low, high = map(int, values)
     edges = np.concatenate([_border(frame) for frame in frames])
@@ -183,17 +187,19 @@ def _from_two_values(
     return [(frame != background).astype(np.uint8) * np.uint8(255) for frame in frames]
 
 
-def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[np.ndarray, " n"], lossy: bool) -> None:
+def _refuse_other_pictures(
+    frames: list[UInt8[np.ndarray, "_h _w"]], values: Int[np.ndarray, " n"], lossy: bool
+) -> None:
     """Raise ValueError for pictures of more than two values that are no silhouettes."""
     top = int(values[-1]) if len(values) else 0
     if top == 0:
         return
     shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
     few = f"; the values {shown} look like labels" if len(values) <= _LABELS else ""
-    if top <= CUT:
+    if top <= THRESHOLD:
         raise ValueError(f"too dark: the brightest value is {top}, a body is 255{few}; make the person 255, the rest 0")
-    seen = [frame for frame in frames if frame.max(initial=0) > CUT]
-    dim = [int(frame.max()) for frame in frames if 0 < frame.max(initial=0) <= CUT and _is_solid(frame)]
+    seen = [frame for frame in frames if frame.max(initial=0) > THRESHOLD]
+    dim = [int(frame.max()) for frame in frames if 0 < frame.max(initial=0) <= THRESHOLD and _is_solid(frame)]
     if 10 * len(dim) > len(frames):
         raise ValueError(
             f"too dark: {len(dim)} of {len(frames)} pictures reach {max(dim)} only, the others {top}; a body is 255"
@@ -216,7 +222,7 @@ def _refuse_other_pictures(frames: list[UInt8[np.ndarray, "h w"]], values: Int[n
         )
 
 
-def _has_labels(frames: list[UInt8[np.ndarray, "h w"]], top: int) -> bool:
+def _has_labels(frames: list[UInt8[np.ndarray, "_h _w"]], top: int) -> bool:
     """Recognise even areas of other values than the background's and the brightest; soft edges have none."""
     between = inside = 0
     square = np.ones((3, 3), np.uint8)
@@ -236,15 +242,15 @@ def _border(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([frame[0], frame[-1], frame[:, 0], frame[:, -1]]) if frame.size else frame.ravel()
 
 
-def is_inverted(frames: Sequence[UInt8[np.ndarray, "h w"]]) -> bool:
+def is_inverted(frames: Sequence[UInt8[np.ndarray, "_h _w"]]) -> bool:
     """Recognise black bodies on white: most pictures that are not black have a border of mostly bright pixels."""
-    inverted = seen = 0
-    for frame in frames:
-        if frame.any():
-            border = _border(frame)
-            seen += 1
-            inverted += 2 * np.count_nonzero(border > CUT) > len(border)
-    return bool(2 * inverted > seen)
+    return 2 * _bright_borders(frames) > sum(bool(frame.any()) for frame in frames)
+
+
+def _bright_borders(frames: Sequence[UInt8[np.ndarray, "_h _w"]]) -> int:
+    """Count pictures whose border is mostly bright."""
+    borders = map(_border, frames)
+    return sum(bool(2 * np.count_nonzero(border > THRESHOLD) > len(border)) for border in borders)
 
 
 def has_noise(frame: UInt8[np.ndarray, "h w"]) -> bool:

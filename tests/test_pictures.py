@@ -79,10 +79,14 @@ def read(pictures, suffix=".png"):
         (colours((0, 0, 0), (0, 0, 128)), ".png", "two values became 0 and 255: 0 and 38"),  # DAVIS' palette
         (colours((255, 255, 255, 0), (255, 255, 255, 255)), ".png", "the alpha channel was taken for the mask"),
         ([trousers(frame) for frame in FRAMES], ".png", "the alpha channel was taken for the mask"),
-        (FRAMES, ".jpg", "lossy pictures were cut at 127"),
-        ([webp(frame) for frame in FRAMES], "", "lossy pictures were cut at 127"),
-        ([sprinkled(frame) for frame in FRAMES], ".png", "faint noise was cut at 127: its least value is 1"),
-        ([saved_as_jpeg(frame) for frame in FRAMES], ".png", "faint noise was cut at 127: its least value is 1"),
+        (FRAMES, ".jpg", "lossy pictures were thresholded at 127"),
+        ([webp(frame) for frame in FRAMES], "", "lossy pictures were thresholded at 127"),
+        ([sprinkled(frame) for frame in FRAMES], ".png", "faint noise was thresholded at 127: its least value is 1"),
+        (
+            [saved_as_jpeg(frame) for frame in FRAMES],
+            ".png",
+            "faint noise was thresholded at 127: its least value is 1",
+        ),
     ],
 )
 def test_masks_of_every_kind_become_0_and_255(pictures, suffix, conversion):
@@ -120,6 +124,12 @@ def test_soft_edges_and_grey_bodies_stay(pictures):
     deep, (conversion,) = read([frame.astype(np.uint16) * 257 for frame in pictures])
     np.testing.assert_array_equal(deep, pictures, strict=True)
     assert conversion.startswith("16 bits were scaled to 8: the brightest value is ")
+
+
+def test_single_inverted_frames_are_kept_and_reported():
+    frames, conversions = read([255 - FRAMES[0], *FRAMES[1:]])
+    np.testing.assert_array_equal(frames[1:], FRAMES[1:])
+    assert conversions == ["pictures with a mostly bright border were kept: 1 of 4"]
 
 
 def npy_bytes(array):
