@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from data_prep.limits import DEFAULT_LIMITS, Limits
 
@@ -12,7 +12,7 @@ LEAST_SUM = 10_000  # a frame whose pixels add up to no more holds no person
 
 
 def align_silhouette(
-    frame: UInt8[np.ndarray, "h w"], height: int, area: bool = False, limits: Limits = DEFAULT_LIMITS
+    frame: Shaped[np.ndarray, "..."], height: int, area: bool = False, limits: Limits = DEFAULT_LIMITS
 ) -> UInt8[np.ndarray, "height height"] | None:
     """Scale and centre a raw frame: uint8 [h, w], white body on black -> uint8 [height, height], or None.
 
