@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from data_prep.prepare import prepare_synthetic
 from gil_jax.checks import flatten
 from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.loader import train_batches
+from gil_jax.data.source import SilhouetteSource
 from gil_jax.evaluation.embedding import make_embed
 from gil_jax.evaluation.evaluator import Evaluator
 from gil_jax.evaluation.report import evaluate_table
@@ -76,10 +77,10 @@ class Run(NamedTuple):
         return folder / f"{self.network}-{self.recipe}-{self.seed}.json"
 
 
-class HalfHeight:
+class HalfHeight(SilhouetteSource):
     """A source of silhouettes of half the height and width, all of them in memory: means of 2 x 2 pixels."""
 
-    def __init__(self, source: Any):
+    def __init__(self, source: SilhouetteSource):
         self.table, self.height = source.table, source.height // 2
         self._sequences = [self._halved(source[i]) for i in range(len(source))]
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
 
 from gil_jax.ops.bilinear import pixel_grid, sample_bilinear
 
@@ -227,7 +228,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
 Augment = Callable[..., Array]
 
 
-def make_augmentation(config: Mapping[str, Any], height: int) -> Augment | None:
+def make_augmentation(config: Mapping[str, Any] | ConfigDict, height: int) -> Augment | None:
     """Make augment(key, silhouettes uint8 [n, s, h, w], frame_mask bool [n, s]) -> uint8 [n, s, h, w].
 
     config: {"order": names of AUGMENTATIONS, one after the other, name: fields, ...}; empty: None. Every sequence draws
@@ -255,7 +256,7 @@ def make_augmentation(config: Mapping[str, Any], height: int) -> Augment | None:
     return augment
 
 
-def parse(config: Mapping[str, Any]) -> list[Augmentation]:
+def parse(config: Mapping[str, Any] | ConfigDict) -> list[Augmentation]:
     """Build the augmentations in their order; raises ValueError that names the field that does not fit."""
     values = {name: value for name, value in config.items() if name != "order"}
     order = tuple(config.get("order", ()))
@@ -273,7 +274,7 @@ def parse(config: Mapping[str, Any]) -> list[Augmentation]:
     return [_parse_one(name, values.get(name, {})) for name in order]
 
 
-def _parse_one(name: str, values: Mapping[str, Any]) -> Augmentation:
+def _parse_one(name: str, values: Mapping[str, Any] | ConfigDict) -> Augmentation:
     kind: Any = AUGMENTATIONS[name]
     built: dict[str, Any] = {}
     known: dict[str, Any] = {field.name: field.default for field in fields(kind)}

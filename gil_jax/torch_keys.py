@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ml_collections import ConfigDict
+
 Table = dict[str, tuple[str, str]]
 
 # ours -> (theirs, the letters of their axes): O out, I in, D time, H height, W width.
@@ -211,7 +213,7 @@ NETWORKS = tuple(TABLES)
 WITHOUT_CLASSIFIER = ("gaitset", "gaitpart", "gln")  # as published
 
 
-def key_table(model_config: Mapping[str, Any]) -> Table:
+def key_table(model_config: Mapping[str, Any] | ConfigDict) -> Table:
     """Return the table of names of a network: ours -> (theirs, the letters of their axes).
 
     An optional classifier (ours) has the names of Baseline's.

@@ -54,9 +54,8 @@ def test_sgd_adds_the_decay_to_the_gradient_and_keeps_momentum():
 @pytest.mark.parametrize(("field", "value"), [("optimizer", "sdg"), ("schedule", "cos")])
 def test_an_unknown_choice_is_named(field, value):
     config = _optim(**{field: value})
-    make = make_optimizer if field == "optimizer" else make_schedule
     with pytest.raises(ValueError, match=rf"config\.optim\.{field}='{value}'"):
-        make(config, 10)
+        make_optimizer(config, make_schedule(config, 10))
 
 
 def test_adam_has_no_decay_and_corrects_its_bias():

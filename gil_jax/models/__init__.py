@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
+from ml_collections import ConfigDict
 
 from gil_jax.models.baseline import Baseline
 from gil_jax.models.deepgaitv2 import DeepGaitV2
@@ -26,7 +27,7 @@ MODELS = {
 }
 
 
-def build_model(model_config: Mapping[str, Any], rngs: nnx.Rngs) -> nnx.Module:
+def build_model(model_config: Mapping[str, Any] | ConfigDict, rngs: nnx.Rngs) -> nnx.Module:
     """Build the network {"name": ..., <fields of its constructor>}.
 
     Raises ValueError for a name or a field that does not exist, and for values that do not fit each other.

@@ -99,7 +99,7 @@ class GaitGL(nnx.Module):
         self.bins, self.height, self.dtype = tuple(bins), height, layers.compute_dtype(dtype)
         self.has_neck = neck
 
-        def stage(before: int, out: int, last_is_stacked: bool = False) -> nnx.List:
+        def stage(before: int, out: int, last_is_stacked: bool = False):
             return nnx.List(
                 GlobalLocal(
                     out if index else before,

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, UInt8
 
@@ -99,7 +100,9 @@ class BatchNorm(nnx.BatchNorm):
         if not train_bias:
             self.fixed_bias = nnx.BatchStat(jnp.zeros((features,), jnp.float32))
 
-    def __call__(self, x: Float[Array, "n *rows c"], frame_mask: FrameMask | None = None) -> Float[Array, "n *rows c"]:
+    def __call__(
+        self, x: Float[Array | np.ndarray, "n *rows c"], frame_mask: FrameMask | None = None
+    ) -> Float[Array, "n *rows c"]:
         """Normalise x; frame_mask: of x [n, s, ..., c]. The result has the dtype of x and is computed in float32."""
         values = x.astype(jnp.float32)
         mean, variance = self.mean[...], self.var[...]

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from gil_jax.ops import taps, winograd
@@ -41,7 +42,11 @@ def convolution_method(method: str) -> Iterator[None]:
 
 
 def convolve(
-    frames: Float[Array, "n s h w c"], kernel: Float[Array, "*size c out"], *, strips: int = 1, stride: int = 1
+    frames: Float[Array | np.ndarray, "n s h w c"],
+    kernel: Float[Array | np.ndarray, "*size c out"],
+    *,
+    strips: int = 1,
+    stride: int = 1,
 ) -> Float[Array, "n s rows columns out"]:
     """Convolution without bias, zero-padded by half the size of the kernel on both sides of every axis.
 
@@ -51,8 +56,8 @@ def convolve(
     never strided. Returns the dtype of the frames, in which it is computed.
     """
     n, s, h, w, c = frames.shape
-    kernel = kernel if kernel.ndim == 5 else kernel[None]
-    films = frames.reshape(n, s, strips, h // strips, w, c)
+    kernel = jnp.asarray(kernel if kernel.ndim == 5 else kernel[None])
+    films = jnp.asarray(frames).reshape(n, s, strips, h // strips, w, c)
     by_method: Any = _xla_convolve if _method.get() == "xla" else _convolve
     result = by_method(films, kernel, stride)
     return result.reshape(n, s, -1, *result.shape[4:])
