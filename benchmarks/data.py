@@ -1,12 +1,12 @@
-"""How fast and how large the data are: the build against OpenCV by hand, the training input against pickles.
+"""Speed and size of the data: the build against OpenCV by hand, the training input against pickles.
 
     python -m benchmarks.data --raw=<zip of tar.gz in CASIA-B's layout> [--scratch=<dir>] [--processes=2] [--repeats=3]
     python -m benchmarks.data --people=10307 [--frames=2]
 
-Without --raw it draws 12 synthetic walkers. Rivals take turns in one run; the medians are printed as a table.
+Without --raw it draws 12 synthetic walkers. The alternatives take turns in one run; the medians are printed as a table.
 "by hand" is the common script: imread, crop, resize, centre, one pickle a sequence, in a pool of as many processes.
-All files are read once before a clock starts, so that nobody waits for the disk. CPU seconds are those of all
-processes; they tell more than the clock on a machine that has other work. With --people it builds a data set of
+All files are read once before a clock starts, so that none of them waits for the disk. CPU seconds are summed over all
+processes; they are steadier than the clock on a machine that has other work. With --people it builds a data set of
 OU-MVLP's shape (28 zips, that many people in each) and reports time and memory.
 """
 
@@ -29,15 +29,16 @@ import numpy as np
 from configs.base import base_config
 from data_prep.build import build_dataset
 from data_prep.synthetic import SyntheticConfig, write_walkers
+from gil_jax.data.dataset import rows_by_subject
 from gil_jax.data.loader import train_batches
 from gil_jax.data.protocols import OUMVLP
 from gil_jax.data.source import SilhouetteSource
 
 
 def align_by_hand(path: str) -> np.ndarray | None:
-    """What the preparation scripts of the field do with a frame, with numpy and OpenCV."""
+    """Align a frame as the usual preparation scripts do, with numpy and OpenCV."""
     frame = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if frame.sum() <= 10_000:
+    if frame is None or frame.sum() <= 10_000:
         return None
     rows = np.flatnonzero(frame.sum(axis=1))
     frame = frame[rows[0] : rows[-1] + 1]
@@ -48,7 +49,7 @@ def align_by_hand(path: str) -> np.ndarray | None:
 
 
 def pickle_by_hand(job: tuple[str, str]) -> int:
-    """Align the frames of a folder and pickle them; returns how many there were."""
+    """Align the frames of a folder and pickle them; return their number."""
     cv2.setNumThreads(1)
     folder, target = job
     paths = sorted(Path(folder).iterdir())
@@ -58,7 +59,7 @@ def pickle_by_hand(job: tuple[str, str]) -> int:
 
 
 def build_by_hand(raw: Path, target: Path, processes: int) -> None:
-    """The same for a whole tree."""
+    """Align and pickle all sequences of a tree."""
     target.mkdir()
     folders = sorted(folder for folder in raw.glob("*/*/*") if folder.is_dir())
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -66,7 +67,7 @@ def build_by_hand(raw: Path, target: Path, processes: int) -> None:
 
 
 class PickleSource:
-    """The pickles of `build_by_hand` as a source of sequences."""
+    """Source of sequences that reads the pickles of `build_by_hand`."""
 
     height = 64
 
@@ -84,7 +85,7 @@ class PickleSource:
 
 
 def unpack(raw: Path, target: Path) -> Path:
-    """The raw data as plain folders, for the rival."""
+    """Unpack the raw data to plain folders, for the build by hand."""
     with zipfile.ZipFile(raw) as outer:
         for name in outer.namelist():
             with outer.open(name) as packed, tarfile.open(fileobj=packed, mode="r|gz") as inner:
@@ -93,7 +94,7 @@ def unpack(raw: Path, target: Path) -> Path:
 
 
 def pack(raw: Path, target: Path) -> Path:
-    """Plain folders as the zip of per-subject tar.gz that CASIA-B ships as."""
+    """Pack plain folders as CASIA-B is published: a zip of one tar.gz per subject."""
     with zipfile.ZipFile(target, "w") as outer:
         for folder in sorted(path for path in raw.iterdir() if path.is_dir()):
             with outer.open(f"{folder.name}.tar.gz", "w") as packed, tarfile.open(fileobj=packed, mode="w|gz") as inner:
@@ -109,7 +110,7 @@ class Cost(NamedTuple):
 
 
 def medians(rivals: dict, repeats: int) -> dict[str, Cost]:
-    """Name -> median cost of its function; the rivals take turns."""
+    """Return the median cost of every function, by its name; they take turns."""
     costs = {name: [] for name in rivals}
     for _ in range(repeats):
         for name, run in rivals.items():
@@ -125,7 +126,7 @@ def _cpu_seconds() -> float:
 
 
 def report(title: str, rates: dict[str, tuple[float, ...]]) -> None:
-    """Print a table; every number also as a multiple of that in the first row."""
+    """Print a table; every number also as a multiple of the one in the first row."""
     first = next(iter(rates.values()))
     print(f"\n| {title} |")
     for name, row in rates.items():
@@ -135,12 +136,12 @@ def report(title: str, rates: dict[str, tuple[float, ...]]) -> None:
 
 
 def per_second(count: int, costs: dict[str, Cost]) -> dict[str, tuple[float, float]]:
-    """Name -> (count a second of the clock, count a second of a processor)"""
+    """Return count per second of the clock and count per CPU second, by name."""
     return {name: (count / cost.clock, count / cost.cpu) for name, cost in costs.items()}
 
 
 def compare_builds(folder: Path, packed: Path, scratch: Path, processes: int, repeats: int) -> tuple[Path, Path]:
-    """Frames a second of three ways to build; returns the records and the pickles."""
+    """Measure three ways to build, in frames per second; return the folders of the records and the pickles."""
 
     def build(raw: Path, name: str) -> Path:
         shutil.rmtree(scratch / name, ignore_errors=True)
@@ -175,7 +176,7 @@ def compare_builds(folder: Path, packed: Path, scratch: Path, processes: int, re
 
 
 def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> None:
-    """Sequences and training batches a second, everything in the page cache."""
+    """Measure sequences and training batches per second, everything in the page cache."""
     plain = SilhouetteSource(records)
     sources = {
         "pickles": PickleSource(pickles, plain.table),
@@ -197,8 +198,8 @@ def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> 
     subjects = np.unique(plain.table.subjects)
     config.subjects_per_batch = min(8, len(subjects))
     config.workers = workers
-    rows = [np.flatnonzero(plain.table.subjects == subject) for subject in subjects]
-    slots = slice(0, config.subjects_per_batch * config.sequences_per_subject)
+    rows = rows_by_subject(plain.table.subjects, subjects.tolist())
+    slots = np.arange(config.subjects_per_batch * config.sequences_per_subject)
 
     def run(source) -> None:
         for batch in train_batches(source, rows, config, 0, 0, steps, slots):
@@ -210,7 +211,7 @@ def compare_inputs(records: Path, pickles: Path, repeats: int, workers: int) -> 
 
 
 def build_large(people: int, frames: int, scratch: Path, processes: int) -> None:
-    """Build a data set of OU-MVLP's shape out of one small frame, and tell time and memory."""
+    """Build a data set of OU-MVLP's shape out of one small frame, and print time and memory."""
     frame = cv2.ellipse(np.zeros((80, 60), np.uint8), (30, 40), (12, 36), 0, 0, 360, 255, -1)
     picture = cv2.imencode(".png", frame)[1].tobytes()
     raw = scratch / "raw"
@@ -236,7 +237,7 @@ def build_large(people: int, frames: int, scratch: Path, processes: int) -> None
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--raw", type=Path)
     parser.add_argument("--scratch", type=Path, help="an empty folder; default: a temporary one")

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits, LimitError
 from data_prep.faults import DAMAGE, describe_error, is_machine_error
+from data_prep.limits import DEFAULT_LIMITS, LimitError, Limits
 from data_prep.tar_archive import CHUNK, TarArchive, size_of
 from data_prep.zip_archive import ZipArchive
 
@@ -66,7 +66,7 @@ class Archives:
         passwords: tuple[bytes, ...] = (),
         scratch: str | None = None,
         zip_encoding: str = "",
-        limits: ArchiveLimits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
     ):
         self._passwords, self._scratch, self._zip_encoding = passwords, scratch, zip_encoding
         self.limits = limits
@@ -86,7 +86,7 @@ class Archives:
     def read(self, chain: Chain, handle: tuple[int, int]) -> bytes:
         """The bytes of a member; raises one of DAMAGE, LimitError among them."""
         archive = self.get(chain)
-        self.limits.check_file(archive.sizes(handle)[0])
+        self.limits.check_sequence(archive.sizes(handle)[0])
         return b"".join(archive.chunks(handle))
 
     def close(self) -> None:

@@ -10,24 +10,23 @@ complete the folder is called 1.0.0.incomplete; started again, a build goes on f
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep.align import HEIGHTS
 from data_prep.archives import Archives
+from data_prep.build_report import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
 from data_prep.datasets import DATASETS
 from data_prep.faults import Fault, group_faults, printable
-from data_prep.frames import HEIGHTS, read_aligned
-from data_prep.info import Report, lines_of, metadata_of, read_report, report_path, summary, write_report
+from data_prep.frames import read_aligned
 from data_prep.jobs import Job, make_jobs
 from data_prep.options import (
     DEFAULT_READING,
@@ -40,7 +39,9 @@ from data_prep.options import (
 from data_prep.raw import list_raw
 from data_prep.records import VERSION, digest, serialize, write_info, write_shard
 from data_prep.workers import WorkerDied, Workers
-from gil_jax.data.source import data_home
+from gil_jax.data.files import locked, replace_durably
+from gil_jax.data.shards import read_json
+from gil_jax.data.source import SilhouetteSource, data_home
 from gil_jax.errors import run_command
 
 # run(function, jobs) -> results of function(archives, job), in any order.
@@ -48,7 +49,7 @@ RunShards = Callable[[Callable, list], Iterable]
 
 
 class BuildError(ValueError):
-    """A build that stopped; the message names the place and what to do."""
+    """Error of a build; the message names the place and the fix."""
 
 
 def build_dataset(
@@ -65,18 +66,20 @@ def build_dataset(
     progress: bool = True,
     run_shards: RunShards | None = None,
 ) -> Path:
-    """Align raw silhouettes and write them as a TFDS data set; returns its folder.
+    """Align raw silhouettes and write them as a TFDS data set; return its folder.
 
     dataset: a key of DATASETS; raw: a folder or an archive; data_dir: empty for $TFDS_DATA_DIR, or
     ~/tensorflow_datasets; name: of the data set, the dataset's name if empty; on_error: "stop" at the first fault in
-    the raw data or "skip" what is faulty; processes: None for one a core, the records are the same for any number.
+    the raw data or "skip" what is faulty; processes: None for one per core; the records are the same for any number.
     reading: the layout, passwords and limits. run_shards: writes the shards elsewhere than in processes of this
-    machine. A complete data set of the same raw data is returned at once. Raises ValueError (BuildError, LayoutError,
-    PasswordError, LimitError) that names the fix.
+    machine. overwrite: build again in any case. A complete data set of the same raw data is returned at once, a damaged
+    one is built again.
+
+    Raises ValueError (BuildError, LayoutError, PasswordError, LimitError) that names the fix.
     """
     name = name or dataset
     _check_arguments(dataset, name, height, on_error)
-    home = data_home(str(data_dir))
+    home = data_home(data_dir)
     final = home / name / str(height) / VERSION
     began = time.perf_counter()
     with (
@@ -92,24 +95,41 @@ def build_dataset(
         job = Job(partial, [], height, on_error, DATASETS[dataset].alignment, "")
         jobs = make_jobs(listing.sequences, Path(raw), job, name)
         plan = hashlib.sha256(" ".join(job.plan for job in jobs).encode()).hexdigest()[:32]
-        if final.exists():
-            if json.loads((final / "metadata.json").read_text(encoding="utf-8"))["plan"] == plan:
-                return final
-            if not overwrite:
+        if final.exists() and not overwrite:
+            built_plan, damage = _inspect(final)
+            if built_plan not in ("", plan):
                 raise BuildError(f"{final} was built from other raw data: give another --name, or --overwrite")
+            if not damage:
+                return final
+            if progress:
+                tqdm.write(printable(f"It is built again now: {damage}"))
         reports = _build_shards(run_shards or workers.run, jobs, partial, progress)
         listing = listing._replace(faults=group_faults(listing.faults))
         metadata = metadata_of(dataset, str(raw), listing, reports, height, plan) | {"notes": listing.notes}
         if not metadata["lengths"]:
-            raise BuildError(f"--raw={raw}: no frame with a person in it; {metadata['faults'][:10] or 'all are black'}")
+            faults = group_faults(Fault(*fault) for fault in metadata["faults"])
+            reason = lines_of(faults) if faults else "no frame with a person in it; all are black"
+            raise BuildError(f"--raw={raw}: nothing is left to write: {reason}")
         lengths = [len(report.lengths) for report in reports]
         write_info(partial / "shards", name, height, lengths, DATASETS[dataset].description, metadata)
         if final.exists():
             shutil.rmtree(final)
-        (partial / "shards").rename(final)
+        replace_durably(partial / "shards", final)
     if progress:
         tqdm.write(summary(final, metadata, time.perf_counter() - began))
     return final
+
+
+def _inspect(folder: Path) -> tuple[str, str]:
+    """Return the plan of a data set, empty if it can't be read, and its damage, empty if there is none."""
+    try:
+        return SilhouetteSource(folder).plan, ""
+    except ValueError as error:
+        damage = str(error)
+    try:
+        return str(read_json(folder / "metadata.json").get("plan", "")), damage
+    except ValueError:
+        return "", damage
 
 
 def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> None:
@@ -124,16 +144,11 @@ def _check_arguments(dataset: str, name: str, height: int, on_error: str) -> Non
 
 
 @contextlib.contextmanager
-def _only_builder(final: Path):
-    """Yield the folder to build in, for one process at a time; remove it once its shards are complete and moved."""
+def _only_builder(final: Path) -> Iterator[Path]:
+    """Yield the folder to build in, for one process at a time; remove it when its shards are complete and moved."""
     partial = final.with_name(f"{final.name}.incomplete")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial.with_name(f".{final.name}.lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"Another process builds {final}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(partial.with_name(f".{final.name}.lock"), f"Another process builds {final}: waiting for it"):
         for part in ("shards", "reports", "scratch"):
             (partial / part).mkdir(parents=True, exist_ok=True)
         for left in (partial / "scratch").glob("*.tmp"):
@@ -149,7 +164,7 @@ def _only_builder(final: Path):
 
 
 def _build_shards(run: RunShards, jobs: list[Job], partial: Path, progress: bool) -> list[Report]:
-    """Write the shards that are not there yet; returns the reports of all."""
+    """Write the missing shards; return the reports of all."""
     ours = {name for job in jobs for name in (job.path.name, report_path(job.path).name)}
     for left in [*(partial / "shards").iterdir(), *(partial / "reports").iterdir()]:
         if left.name not in ours:
@@ -168,13 +183,13 @@ def _build_shards(run: RunShards, jobs: list[Job], partial: Path, progress: bool
                 bar.update(sizes[path])
                 bar.set_postfix_str(f"{frames / max(bar.format_dict['elapsed'], 1e-9):,.0f} frames/s", refresh=False)
         except (OSError, WorkerDied) as error:
-            whole = sum(_is_kept(read_report(job.path), job) for job in jobs)
-            raise BuildError(f"{error}. {whole} of {len(jobs)} shards are kept: the same command goes on") from error
+            kept = sum(_is_kept(read_report(job.path), job) for job in jobs)
+            raise BuildError(f"{error}. {kept} of {len(jobs)} shards are kept: the same command goes on") from error
     return [reports[job.path] for job in jobs]
 
 
 def _finished(shard: Path) -> Report:
-    """The report of a shard that was just written."""
+    """Read the report of a shard that was just written."""
     report = read_report(shard)
     if report is None:
         raise OSError(f"{shard}: the shard or its report is gone")
@@ -182,7 +197,7 @@ def _finished(shard: Path) -> Report:
 
 
 def _is_kept(report: Report | None, job: Job) -> bool:
-    """Whether the shard is there, of the same raw data. One with faults is made again: a disk may have come back."""
+    """Tell whether a shard stays: of the same raw data and without faults, which may have been mended since."""
     return report is not None and report.plan == job.plan and not report.faults
 
 
@@ -196,8 +211,10 @@ def _build_shard(archives: Archives, job: Job) -> Path:
             _stop_at(aligned.faults, job.on_error)
             report.faults.extend(aligned.faults)
             report.raw_frames += aligned.raw
-            if len(aligned.frames) == 0:
+            report.conversions.extend(aligned.conversions)
+            if aligned.is_empty:
                 report.empty.append(sequence.place)
+            if len(aligned.frames) == 0:
                 continue
             report.labels.append(sequence.labels)
             report.lengths.append(len(aligned.frames))
@@ -206,7 +223,7 @@ def _build_shard(archives: Archives, job: Job) -> Path:
 
     scratch = job.path.parent.parent / "scratch"
     write_shard(job.path, records(), scratch)
-    write_report(job.path, report, scratch)
+    write_report(job.path, report)
     return job.path
 
 
@@ -220,7 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_build_options(parser)
-    parser.add_argument("--processes", type=int, help="one a core by default")
+    parser.add_argument("--processes", type=int, help="default: one per core")
     options = vars(parser.parse_args(arguments))
     return run_build(options)
 
@@ -230,7 +247,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     parser.add_argument("--raw", required=True, help="a folder, or a zip, tar or packed tar archive, read in place")
     parser.add_argument("--on_error", default="stop", choices=("stop", "skip"), help="at a fault in the raw data")
-    parser.add_argument("--overwrite", action="store_true", help="replace one that was built from other raw data")
+    parser.add_argument("--overwrite", action="store_true", help="build again, and replace the data set that is there")
     add_reading_options(parser)
 
 

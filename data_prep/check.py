@@ -1,4 +1,4 @@
-"""Look a data set over before trusting it: raw data, built records, or both against each other.
+"""Validate a data set before it is used: raw data, built records, or both against each other.
 
     python -m data_prep.check casia_b --raw=<folder or archive>
     python -m data_prep.check casia_b --data_dir=<dir> [--split=lt] [--sheet=<picture.png>] [--json]
@@ -10,20 +10,21 @@ Every frame is read unless --quick is given. The exit status is 1 where somethin
 import argparse
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from data_prep.archives import Archives
 from data_prep.datasets import DATASETS
-from data_prep.faults import group_faults
+from data_prep.faults import Fault, group_faults
 from data_prep.frames import read_aligned
+from data_prep.look import Look, contact_sheet, count_table, format_look
 from data_prep.options import (
     ReadingOptions,
     add_common_options,
@@ -31,75 +32,75 @@ from data_prep.options import (
     take_reading_options,
     use_lenient_output,
 )
+from data_prep.pictures import THRESHOLD, is_inverted, is_ragged
 from data_prep.raw import RawSequence, list_raw
 from data_prep.records import digest, fingerprint_of
 from data_prep.workers import Workers
-from gil_jax.data.check import SHORT, check_published, check_table, sequence_names
+from gil_jax.data.findings import check_published, check_table, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
 
-_BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)
 _CHUNK = 32  # sequences that a process checks at a time
-
-
-@dataclass
-class Look:
-    """What was found on one side, raw or built. lengths counts sequences from each of its keys up to the next."""
-
-    place: str
-    sequences: int = 0
-    frames: int = 0
-    subjects: dict[str, int] = field(default_factory=dict)
-    conditions: dict[str, int] = field(default_factory=dict)
-    views: dict[str, int] = field(default_factory=dict)
-    lengths: dict[int, int] = field(default_factory=dict)
-    layout: str = ""
-    examples: list[str] = field(default_factory=list)
-    empty: list[str] = field(default_factory=list)
-    short: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
 
 
 def check_raw(
     raw: str, dataset: str, height: int, workers: Workers, reading: ReadingOptions, quick: bool
 ) -> tuple[Look, SequenceTable]:
-    """Look at raw data: list them, and unless `quick` read and align every frame."""
+    """List raw data, and unless `quick` read and align every frame. Refused sequences are left out of the table."""
     listing = list_raw(raw, workers.run, rules=reading.rules(dataset), limits=reading.limits)
     sequences = listing.sequences
     faults = [str(fault) for fault in group_faults(listing.faults)]
     alignment = DATASETS[dataset].alignment
     lengths = np.array([len(sequence.files) for sequence in sequences], np.int64)
+    taken = np.ones(len(sequences), bool)
+    conversions = []
     if not quick:
         chunks = [(i, sequences[i : i + _CHUNK]) for i in range(0, len(sequences), _CHUNK)]
         with tqdm(total=len(sequences), unit="seq", desc="raw") as bar:
-            for start, found, more in workers.run(partial(_read_chunk, height, alignment), chunks):
-                lengths[start : start + len(found)] = found
-                faults += more
-                bar.update(len(found))
+            for chunk in workers.run(partial(_read_chunk, height, alignment), chunks):
+                rows = slice(chunk.start, chunk.start + len(chunk.lengths))
+                lengths[rows], taken[rows] = chunk.lengths, chunk.taken
+                faults += chunk.faults
+                conversions += chunk.conversions
+                bar.update(len(chunk.lengths))
     labels = np.array([sequence.labels for sequence in sequences], str).reshape(-1, 3)
-    table = SequenceTable(*labels.T, lengths)
-    look = _look(str(raw), table)
+    subjects, conditions, views = labels[taken].T
+    table = SequenceTable(subjects, conditions, views, lengths[taken])
+    look = count_table(str(raw), table)
     look.layout, look.examples = listing.layout, listing.examples
-    look.warnings += listing.notes
+    look.warnings += [*listing.notes, *map(str, group_faults(sorted(conversions)))]
     look.unreadable = sorted(faults)
     return look, table
 
 
-def _read_chunk(
-    height: int, alignment: str, archives: Archives, job: tuple[int, list[RawSequence]]
-) -> tuple[int, list[int], list[str]]:
+class _RawChunk(NamedTuple):
+    """Sequences from `start` on: their lengths, whether they are taken, faults, and conversions of their pixels."""
+
+    start: int
+    lengths: list[int]
+    taken: list[bool]
+    faults: list[str]
+    conversions: list[Fault]
+
+
+def _read_chunk(height: int, alignment: str, archives: Archives, job: tuple[int, list[RawSequence]]) -> _RawChunk:
     start, sequences = job
-    aligned = [read_aligned(sequence, archives, height, alignment) for sequence in sequences]
-    return start, [len(one.frames) for one in aligned], [str(fault) for one in aligned for fault in one.faults]
+    chunk = _RawChunk(start, [], [], [], [])
+    for sequence in sequences:
+        aligned = read_aligned(sequence, archives, height, alignment)
+        chunk.lengths.append(len(aligned.frames))
+        chunk.taken.append(aligned.is_empty or len(aligned.frames) > 0)
+        chunk.faults.extend(map(str, aligned.faults))
+        chunk.conversions.extend(aligned.conversions)
+    return chunk
 
 
 def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, SilhouetteSource]:
-    """Look at a built data set: its labels, and unless `quick` every record against the fingerprint."""
-    source = SilhouetteSource(path)
-    look = _look(str(path), source.table)
+    """Read the labels of a built data set, and unless `quick` every record: its pixels, and the fingerprint of all."""
+    source = SilhouetteSource(path, check=False)
+    look = count_table(str(path), source.table)
+    look.problems += source.problems()
     metadata = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
     for what, places in (
         ("faults", map(": ".join, metadata["faults"])),
@@ -108,53 +109,66 @@ def check_built(path: Path, workers: Workers, quick: bool) -> tuple[Look, Silhou
         if places := list(places):
             look.warnings.append(f"{len(places):,} {what} were left out when this was built: {shorten(places)}")
     if not quick:
+        look.problems += source.changed_cache()
         chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
-        digests = {}
+        digests, pixels = {}, []
         with tqdm(total=len(source), unit="seq", desc="built") as bar:
-            for rows, found, unreadable in workers.run(partial(_digest_chunk, source), chunks):
+            for rows, found, unreadable, faults in workers.run(partial(_digest_chunk, source), chunks):
                 digests[rows.start] = found
                 look.unreadable += unreadable
+                pixels += faults
                 bar.update(len(rows))
         look.unreadable.sort()
-        whole = [one for start in sorted(digests) for one in digests[start]]
-        if not look.unreadable and fingerprint_of(whole, source.height) != source.fingerprint:
+        _add_pixels(look, pixels, DATASETS[metadata["dataset"]].alignment if metadata["dataset"] in DATASETS else "")
+        in_order = [one for start in sorted(digests) for one in digests[start]]
+        if not look.unreadable and fingerprint_of(in_order, source.height) != source.fingerprint:
             look.problems.append(f"the records are not those of the fingerprint {source.fingerprint}: build them again")
     return look, source
 
 
-def _digest_chunk(source: SilhouetteSource, _: Archives, rows: range) -> tuple[range, list[str], list[str]]:
-    digests, unreadable = [], []
+_RAGGED = "the outermost rows of most frames are faint, noise was taken for heads and feet"
+
+
+def _add_pixels(look: Look, faults: list[Fault], alignment: str) -> None:
+    """Report records of pictures that were no white bodies on black. Frames that came aligned may have soft edges."""
+    for fault in group_faults(sorted(faults)):
+        if not fault.reason.startswith(_RAGGED):
+            look.problems.append(f"{fault}: mend the pictures, or build them again")
+        elif alignment != "stored":
+            look.warnings.append(f"{fault}: build them again")
+
+
+def _digest_chunk(
+    source: SilhouetteSource, _: Archives, rows: range
+) -> tuple[range, list[str], list[str], list[Fault]]:
+    digests, unreadable, faults = [], [], []
     names = sequence_names(source.table)
     for row in rows:
         try:
             silhouettes = source[row]
             if len(silhouettes) != source.table.lengths[row]:
                 raise ValueError(f"{len(silhouettes)} frames instead of {source.table.lengths[row]}")
-            digests.append(digest(tuple(names[row].split("/")), silhouettes))
+            subject, condition, view = names[row].split("/")
+            digests.append(digest((subject, condition, view), silhouettes))
+            faults += [Fault(names[row], reason) for reason in [_pixel_fault(silhouettes)] if reason]
         except (ValueError, RuntimeError, IndexError) as error:
             unreadable.append(f"record {row}, {names[row]}: {error}")
-    return rows, digests, unreadable
+    return rows, digests, unreadable, faults
 
 
-def _look(place: str, table: SequenceTable) -> Look:
-    names = np.array(sequence_names(table), object)
-    counts = [
-        dict(sorted(Counter(column.tolist()).items())) for column in (table.subjects, table.conditions, table.views)
-    ]
-    bins = np.searchsorted(_BINS, table.lengths[table.lengths > 0], side="right") - 1
-    return Look(
-        place,
-        len(table.lengths),
-        int(table.lengths.sum()),
-        *counts,
-        lengths={_BINS[b]: int(count) for b, count in enumerate(np.bincount(bins, minlength=len(_BINS)))},
-        empty=names[table.lengths == 0].tolist(),
-        short=names[(table.lengths > 0) & (table.lengths < SHORT)].tolist(),
-    )
+def _pixel_fault(silhouettes: UInt8[np.ndarray, "s h h"]) -> str:
+    """Say how the frames of a record differ from white bodies on black, empty where they do not."""
+    top = int(silhouettes.max(initial=0))
+    if top <= THRESHOLD:
+        return f"too dark: the brightest value is {top}, a body is 255"
+    if is_inverted(list(silhouettes)):
+        return "looks inverted, a black body on white"
+    ragged = sum(map(is_ragged, silhouettes))
+    return f"{_RAGGED}: {ragged} of {len(silhouettes)}" if 4 * ragged > 3 * len(silhouettes) else ""
 
 
 def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
-    """What the raw data have and the records have not, and the other way round."""
+    """List the differences between raw data and records: sequences that one side lacks, other numbers of frames."""
     sides = [dict(zip(sequence_names(table), table.lengths.tolist(), strict=True)) for table in (raw, built)]
     raw_lengths, built_lengths = ({name: n for name, n in side.items() if n} for side in sides)
     differences = [
@@ -168,26 +182,10 @@ def compare(raw: SequenceTable, built: SequenceTable) -> list[str]:
     return [f"{len(names):,} {what}: {shorten(sorted(names))}" for what, names in differences if names]
 
 
-def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: int = 12) -> None:
-    """Draw a picture of sequences from all over the data set, one a line, frames from its beginning to its end."""
-    size, side = source.height, 150
-    picked = sorted(np.random.default_rng(0).choice(len(source), min(rows, len(source)), replace=False))
-    sheet = np.full((len(picked) * (size + 2), side + columns * (size + 2)), 64, np.uint8)
-    for line, row in enumerate(picked):
-        frames, top = source[int(row)], line * (size + 2)
-        name = sequence_names(source.table)[row].encode("ascii", "replace").decode()
-        cv2.putText(sheet, name[:22], (4, top + size // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.38, 255, 1, cv2.LINE_AA)
-        for column, frame in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
-            left = side + column * (size + 2)
-            sheet[top : top + size, left : left + size] = frames[frame]
-    if not cv2.imwrite(path, sheet):
-        raise OSError(f"--sheet={path}: can't be written")
-
-
-def _judge(look: Look, table: SequenceTable, dataset: str, protocol_name: str, split_name: str) -> None:
-    """Add to a look what is wrong and what one should know."""
+def _add_findings(look: Look, table: SequenceTable, dataset: str, protocol_name: str, split_name: str) -> None:
+    """Append the problems and warnings of labels and lengths."""
     if look.unreadable:
-        look.problems.append(f"{len(look.unreadable):,} unreadable: {shorten(look.unreadable)}")
+        look.problems.append(f"{len(look.unreadable):,} unreadable or refused: {shorten(look.unreadable)}")
     if dataset in PROTOCOLS:
         findings = check_published(table, PROTOCOLS[dataset])
         look.problems += findings.problems
@@ -204,42 +202,19 @@ def _judge(look: Look, table: SequenceTable, dataset: str, protocol_name: str, s
     look.warnings += findings.warnings
 
 
-def format_look(look: Look) -> str:
-    """A look as a table for people."""
-    lines = [f"{look.place}", f"  {look.sequences:,} sequences, {look.frames:,} frames {look.layout}".rstrip()]
-    lines += [f"    {example}" for example in look.examples]
-    for what, counts in (("subjects", look.subjects), ("conditions", look.conditions), ("views", look.views)):
-        if counts:
-            each = sorted(set(counts.values()))
-            spread = f"{each[0]:,} to {each[-1]:,}" if len(each) > 1 else f"{each[0]:,}"
-            lines.append(f"  {len(counts):,} {what}, {spread} sequences each: {shorten(counts, 14)}")
-            if what != "subjects" and len(each) > 1:
-                lines += [f"    {name:>12} {count:>8,}" for name, count in counts.items()]
-    most = max(look.lengths.values(), default=0)
-    lines.append("  frames  sequences")
-    for start, end in zip(_BINS, (*_BINS[1:], None), strict=True):
-        count = look.lengths.get(start, 0)
-        if count:
-            name = f"{start}-{end - 1}" if end else f"{start}+"
-            lines.append(f"  {name:>7} {count:>9,} {'#' * -(-40 * count // most)}")
-    lines += [f"  WARNING  {warning}" for warning in look.warnings]
-    lines += [f"  PROBLEM  {problem}" for problem in look.problems]
-    return "\n".join(lines)
-
-
 def run_checks(options: argparse.Namespace, reading: ReadingOptions) -> Iterator[tuple[str, Look]]:
-    """("raw" or "built", look), as the options ask for; the last look holds the differences of the two."""
+    """Yield ("raw" or "built", look) as the options ask for; the last look holds the differences of the two."""
     raw_table = None
     encoding, limits = reading.zip_encoding, reading.limits
     with Workers(options.processes, reading.passwords(), zip_encoding=encoding, limits=limits) as workers:
         if options.raw:
             look, raw_table = check_raw(options.raw, options.dataset, options.height, workers, reading, options.quick)
-            _judge(look, raw_table, options.dataset, options.protocol, options.split)
+            _add_findings(look, raw_table, options.dataset, options.protocol, options.split)
             yield "raw", look
         if options.data_dir or not options.raw:
             path = find_dataset(options.data_dir, options.name or options.dataset, options.height)
             look, source = check_built(path, workers, options.quick)
-            _judge(look, source.table, options.dataset, options.protocol, options.split)
+            _add_findings(look, source.table, options.dataset, options.protocol, options.split)
             if raw_table is not None and not options.quick:
                 look.problems += compare(raw_table, source.table)
             if options.sheet:
@@ -262,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns its exit status: 0, 1 where something is wrong, 2 where nothing could be checked."""
+    """Run the command; returns its exit status: 0, 1 where something is wrong, 2 where nothing could be checked."""
     options = _parser().parse_args(arguments)
     use_lenient_output()
     try:

@@ -8,19 +8,20 @@ import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
+from data_prep.align import HEIGHTS
 from data_prep.datasets import DATASETS
-from data_prep.frames import HEIGHTS
 from data_prep.layout import LayoutRules
+from data_prep.limits import DEFAULT_LIMITS, Limits
 from data_prep.pattern import parse_pattern
 
 PASSWORD_VARIABLE = "RAW_DATA_PASSWORD"
 _LIMITS = {
-    "max_sequence_bytes": ("file_bytes", "of one file of a sequence"),
-    "max_archive_bytes": ("archive_bytes", "that one archive unpacks to"),
-    "max_ratio": ("ratio", "of an archive to its packed size, from 1 GiB on"),
-    "max_depth": ("depth", "of archives within archives"),
-    "max_archives": ("archives", "in all"),
+    "sequence_bytes": "bytes of one file of a sequence, and of its decoded frames",
+    "frame_pixels": "pixels of one picture, and of one scaled to the height of the records",
+    "archive_bytes": "bytes that one archive unpacks to",
+    "ratio": "ratio of an archive to its packed size, from 1 GiB on",
+    "depth": "depth of archives within archives",
+    "archives": "archives in all",
 }
 
 
@@ -29,14 +30,14 @@ class ReadingOptions:
     """How raw data are read.
 
     layout: patterns as --layout takes them, tried in order; files: a glob of the files that count; zip_encoding: of
-    names that are not UTF-8; password_file: one password a line; limits: for what archives unpack to.
+    names that are not UTF-8; password_file: one password a line; limits: how much is read at most.
     """
 
     layout: tuple[str, ...] = ()
     files: str = ""
     zip_encoding: str = ""
     password_file: str = ""
-    limits: ArchiveLimits = DEFAULT_LIMITS
+    limits: Limits = DEFAULT_LIMITS
 
     def rules(self, dataset: str) -> LayoutRules:
         """The layout of a data set, as far as these options do not say another. Raises ValueError for a wrong one."""
@@ -94,14 +95,14 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--files", default="", metavar="GLOB", help="files that count, as '*-aligned-sils.pkl'")
     group.add_argument("--zip_encoding", default="", help="of names that are not UTF-8: gbk, shift_jis, big5; guessed")
     group.add_argument("--password_file", default="", help=f"for zips, one a line; or ${PASSWORD_VARIABLE}")
-    for option, (name, what) in _LIMITS.items():
+    for name, what in _LIMITS.items():
         default = getattr(DEFAULT_LIMITS, name)
-        group.add_argument(f"--{option}", type=int, default=default, help=f"at most, {what}; default {default:,}")
+        group.add_argument(f"--max_{name}", type=int, default=default, help=f"most {what}; default {default:,}")
 
 
 def take_reading_options(options: dict) -> ReadingOptions:
     """Take the options of ReadingOptions out of all options of a command. Raises ValueError for wrong ones."""
-    limits = ArchiveLimits(**{name: options.pop(option) for option, (name, _) in _LIMITS.items()})
+    limits = Limits(**{name: options.pop(f"max_{name}") for name in _LIMITS})
     names = ("files", "zip_encoding", "password_file")
     reading = ReadingOptions(tuple(options.pop("layout")), **{name: options.pop(name) for name in names}, limits=limits)
     reading.check()

@@ -1,4 +1,4 @@
-"""Records of synthetic walkers for the configs that name none: made once, found again later."""
+"""Synthetic walkers as a data set for the configs that name none: built once, found again later."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep.build import BuildError, build_dataset
 from data_prep.synthetic import SyntheticConfig, fingerprint, write_walkers
+from gil_jax.data.files import locked
 from gil_jax.data.source import SilhouetteSource, data_home, find_dataset
 from gil_jax.processes import end_with_parent
 
@@ -20,12 +21,12 @@ _NAME = "synthetic"
 
 
 def prepare_synthetic(settings: dict, data_dir: str, height: int) -> str:
-    """Make synthetic walkers and build their records unless that was done; returns the folder for find_dataset.
+    """Make synthetic walkers and build their records unless they exist; return the folder for find_dataset.
 
     settings: fields of SyntheticConfig. Everything is under <data_dir>/synthetic_walkers/<key of the settings>: the
     pictures in raw/, the records in synthetic/<height>/. Stopped at any moment, it goes on from there; a second
-    process on the same data_dir waits for the first and uses what that made. Raises ValueError that says what stopped
-    it, e.g. a full disk.
+    process on the same data_dir waits for the first and uses its records. Raises ValueError with the reason where it
+    fails, e.g. a full disk.
     """
     wanted = _config(settings)
     key = hashlib.sha256(json.dumps([asdict(wanted), fingerprint(wanted)]).encode()).hexdigest()[:12]
@@ -64,19 +65,22 @@ def _config(settings: dict[str, Any]) -> SyntheticConfig:
 
 
 def main(settings: str, folder: str, height: str, parent: str, writing: str) -> int:
-    """Write the walkers and build the records, for as long as the process `parent` lives that asked for them.
+    """Write the walkers and build the records, as long as the process `parent` lives, which asked for them.
 
-    Returns the exit status; what stopped it goes to the file descriptor `writing`.
+    Returns the exit status; the reason of a failure goes to the file descriptor `writing`.
     """
     end_with_parent(int(parent))
     reason = ""
     try:
-        write_walkers(_config(json.loads(settings)), Path(folder) / "raw")
-        build_dataset(_NAME, Path(folder) / "raw", folder, int(height), overwrite=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with locked(Path(folder) / f".{height}.lock", f"Another process makes {folder}: waiting for it"):
+            if not _is_built(Path(folder), int(height)):
+                write_walkers(_config(json.loads(settings)), Path(folder) / "raw")
+                build_dataset(_NAME, Path(folder) / "raw", folder, int(height), overwrite=True)
     except (BuildError, ValueError) as error:
         reason = str(error)
     except OSError as error:
-        reason = f"{error}. What is whole is kept: the same command goes on from here"
+        reason = f"{error}. What is complete is kept: the same command goes on from here"
     except BrokenProcessPool:
         reason = "a process was killed (out of memory?); the same command goes on from here"
     os.write(int(writing), reason.encode("utf-8")[:60_000])  # a pipe holds 64 KB

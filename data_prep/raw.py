@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
 from data_prep.archives import Archives, Chain, open_regular
 from data_prep.faults import DAMAGE, Fault, describe_error, is_machine_error, printable
 from data_prep.file_kinds import ARCHIVES, PICTURES, SEQUENCE_FILES
 from data_prep.guess_layout import BY_ARCHIVE
 from data_prep.layout import Labelled, LayoutRules, label_units
+from data_prep.limits import DEFAULT_LIMITS, Limits
 from data_prep.pattern import Labels
 from data_prep.units import HANDLE, Unit
 from data_prep.walk import Found, Unread, list_archive, walk_folders
@@ -87,7 +87,7 @@ def list_raw(
     run_all: Callable,
     skip: str | os.PathLike[str] = "",
     rules: LayoutRules | None = None,
-    limits: ArchiveLimits = DEFAULT_LIMITS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> RawListing:
     """List the sequences of a folder or an archive.
 
@@ -133,7 +133,7 @@ def read_files(sequence: RawSequence, archives: Archives) -> Iterator[tuple[str,
                 yield place, archives.read(sequence.chain, HANDLE.unpack_from(sequence.handles, index * HANDLE.size))
             else:
                 with open_regular(os.path.join(sequence.folder, name)) as file:
-                    archives.limits.check_file(os.fstat(file.fileno()).st_size)
+                    archives.limits.check_sequence(os.fstat(file.fileno()).st_size)
                     yield place, file.read()
         except (*DAMAGE, MemoryError) as error:
             if is_machine_error(error) or isinstance(error, PasswordError):

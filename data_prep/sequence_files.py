@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 
 from data_prep.faults import DAMAGE
-from data_prep.limits import DEFAULT_LIMITS, Limits
+from data_prep.limits import DEFAULT_LIMITS, LimitError, Limits
 from data_prep.pickled_arrays import Arrays, load_arrays, make_array, shown
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
@@ -19,11 +19,11 @@ _CHOSEN = "silhouettes"  # the array that is taken where a file holds several
 def decode_sequence(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
     """Read the array of a pickle, npy or npz file, or its list of frames: [s, h, w] of the file's own number format.
 
-    Raises ValueError that says what the file holds instead.
+    Raises ValueError that says what the file holds instead, LimitError for too many bytes.
     """
     if not data:
         raise ValueError("an empty file")
-    limits.check_sequence(len(data), "the file has")
+    limits.check_sequence(len(data))
     try:
         if data.startswith(_NPY):
             arrays = _read_npy(data)
@@ -31,6 +31,8 @@ def decode_sequence(data: bytes, limits: Limits = DEFAULT_LIMITS) -> np.ndarray:
             arrays = _read_npz(data, limits)
         else:
             arrays = load_arrays(data)
+    except LimitError:
+        raise
     except (*DAMAGE, MemoryError) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"not a readable sequence file ({shown(reason, 160)})") from error
@@ -89,7 +91,7 @@ def _as_frames(arrays: Arrays, limits: Limits) -> np.ndarray:
         _refuse_points(arrays[0].shape)
         if len({frame.shape for frame in arrays}) > 1:
             raise ValueError("a list of frames of different sizes")
-        limits.check_sequence(sum(frame.nbytes for frame in arrays))
+        limits.check_sequence(sum(frame.nbytes for frame in arrays), "the decoded frames take")
         arrays = np.stack(arrays)
     array = arrays
     if array.ndim == 4 and array.shape[1] == 1:

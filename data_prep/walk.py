@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.archive_limits import LimitError
 from data_prep.archives import Archives, Chain, NestedMember, place_of
 from data_prep.faults import DAMAGE, Fault, describe_error, is_machine_error
 from data_prep.file_kinds import (
@@ -20,6 +19,7 @@ from data_prep.file_kinds import (
     suffix_of,
     without_suffix,
 )
+from data_prep.limits import LimitError
 from data_prep.tar_archive import Member
 from data_prep.units import HANDLE, Unit
 from data_prep.zip_archive import PasswordError, ZipArchive

@@ -1,4 +1,4 @@
-"""A pool of processes that read raw data; it ends with its owner and stops cleanly."""
+"""A pool of processes that read raw data; it ends with its owner."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import cv2
 
-from data_prep.archive_limits import DEFAULT_LIMITS, ArchiveLimits
 from data_prep.archives import Archives
+from data_prep.limits import DEFAULT_LIMITS, Limits
 from gil_jax.processes import available_cores, end_with_parent
 
 Job = TypeVar("Job")
@@ -19,13 +19,13 @@ Result = TypeVar("Result")
 
 
 class WorkerDied(ValueError):
-    """A process of the pool ended before its work did."""
+    """Error of a pool: a process ended before its work was done."""
 
 
 class Workers:
     """Run `function(archives, job)` for many jobs, in this process or in several; every process has its own archives.
 
-    processes: their number, None for one a core; the rest as in Archives. Use it in a `with` block.
+    processes: their number, None for one per core; the other arguments as in Archives. Use it in a `with` block.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Workers:
         passwords: tuple[bytes, ...] = (),
         scratch: str | None = None,
         zip_encoding: str = "",
-        limits: ArchiveLimits = DEFAULT_LIMITS,
+        limits: Limits = DEFAULT_LIMITS,
     ):
         self.processes = processes or available_cores()
         self._arguments = (passwords, scratch, zip_encoding, limits)
@@ -51,7 +51,10 @@ class Workers:
             self._archives.close()
 
     def run(self, function: Callable[[Archives, Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """Yield the results in the order in which they are ready; a job's exception ends the run."""
+        """Yield the results in the order in which they are ready.
+
+        Raises the exception of a job, and WorkerDied where a process was killed.
+        """
         jobs = list(jobs)
         if self.processes == 1 or (len(jobs) == 1 and not self._pool):
             self._archives = self._archives or Archives(*self._arguments)

@@ -41,17 +41,14 @@ class FileSequences:
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]:
         """Read and align a sequence. Raises ValueError that names a file that can't be read."""
-        from data_prep.frames import align_sequence, decode_picture
-        from data_prep.sequence_files import decode_sequence
+        from data_prep.frames import align_sequence, decode_file
 
         pictures = []
         for path in self._files[index]:
-            decode = decode_picture if path.suffix.lower() in PICTURES else decode_sequence
             try:
-                decoded = decode(path.read_bytes())
+                pictures += decode_file(path.name, path.read_bytes())
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from error
-            pictures += [decoded] if decoded.ndim == 2 else list(decoded)
         try:
             frames = align_sequence(pictures, self.height)
         except ValueError as error:

@@ -9,10 +9,10 @@ import zipfile
 import pytest
 from raw_trees import casia_files, draw_frame, encode, pack, tar_bytes, write_folder, zip_bytes
 
-import data_prep.archive_limits
-from data_prep.archive_limits import ArchiveLimits, LimitError
+import data_prep.limits
 from data_prep.build import main
 from data_prep.faults import Fault, group_faults
+from data_prep.limits import LimitError, Limits
 from data_prep.raw import list_raw, read_files
 from data_prep.workers import Workers
 
@@ -20,7 +20,7 @@ FILES = casia_files(frames=2)
 PICTURE = encode(draw_frame(0))
 
 
-def listed(raw, limits=data_prep.archive_limits.DEFAULT_LIMITS):
+def listed(raw, limits=data_prep.limits.DEFAULT_LIMITS):
     """(listing, faults of its files)"""
     with Workers(1, limits=limits) as workers:
         listing = list_raw(raw, workers.run, limits=limits)
@@ -31,7 +31,7 @@ def listed(raw, limits=data_prep.archive_limits.DEFAULT_LIMITS):
 
 
 def reasons(raw, **limits):
-    listing, faults = listed(raw, ArchiveLimits(**limits))
+    listing, faults = listed(raw, Limits(**limits))
     return [fault.reason for fault in (*listing.faults, *faults)]
 
 
@@ -130,7 +130,7 @@ def test_a_tar_with_sizes_that_make_no_sense_is_refused_at_once(tmp_path, start,
     ("limits", "option"), [({"ratio": 10}, "--max_ratio"), ({"archive_bytes": 100_000}, "--max_archive_bytes")]
 )
 def test_an_archive_that_grows_too_far_is_refused(tmp_path, monkeypatch, mode, limits, option):
-    monkeypatch.setattr(data_prep.archive_limits, "_ALWAYS", 1000)
+    monkeypatch.setattr(data_prep.limits, "_ALWAYS", 1000)
     bomb = {"001/nm-01/000/1.png": bytes(1 << 20)}
     if mode == "zip":
         raw = write(tmp_path / "raw.zip", zip_bytes({"001.tar": tar_bytes(bomb)}))
@@ -144,7 +144,7 @@ def test_an_archive_that_grows_too_far_is_refused(tmp_path, monkeypatch, mode, l
 @pytest.mark.parametrize("packing", ["folder", "zip", "tar", "zip of tar.gz"])
 def test_a_file_beyond_its_limit_is_refused_before_it_is_read(tmp_path, packing):
     raw = pack({**FILES, "001/nm-01/000/001-nm-01-000-003.png": bytes(100_000)}, tmp_path, packing)
-    (reason,) = reasons(raw, file_bytes=50_000)
+    (reason,) = reasons(raw, sequence_bytes=50_000)
     assert "100,000 bytes" in reason
     assert "--max_sequence_bytes" in reason
 
@@ -155,7 +155,7 @@ def test_archives_within_archives_have_an_end(tmp_path):
         data = zip_bytes({f"{depth}.zip": data})
     raw = write(tmp_path / "raw.zip", data)
     assert "--max_depth" in reasons(raw, depth=3)[0]
-    assert len(listed(raw, ArchiveLimits(depth=4))[0].sequences) == 8
+    assert len(listed(raw, Limits(depth=4))[0].sequences) == 8
 
 
 def test_the_number_of_archives_has_an_end(tmp_path):
@@ -164,7 +164,7 @@ def test_the_number_of_archives_has_an_end(tmp_path):
     assert "--max_archives" in reasons(raw, archives=20)[0]
     write_folder({f"{i}.zip": inner for i in range(30)}, tmp_path / "raw")
     with pytest.raises(LimitError, match="--max_archives"):
-        listed(tmp_path / "raw", ArchiveLimits(archives=20))
+        listed(tmp_path / "raw", Limits(archives=20))
 
 
 def test_a_nested_archive_is_copied_in_pieces(tmp_path, monkeypatch):

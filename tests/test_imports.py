@@ -19,6 +19,7 @@ ALLOWED = {
         "numpy",
         "grain",
         "array_record",
+        "google.protobuf",
         "tensorflow_datasets",
         "ml_collections",
         "tqdm",

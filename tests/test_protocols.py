@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gil_jax.data.check import check_table
+from gil_jax.data.findings import check_table
 from gil_jax.data.lookups import lookups
 from gil_jax.data.protocols import CASIA_B, OUMVLP, PROTOCOLS, Split, load_protocol, load_split
 from gil_jax.data.source import SequenceTable

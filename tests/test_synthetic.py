@@ -160,7 +160,7 @@ def test_what_stops_the_preparation_is_said(tmp_path, monkeypatch):
     reading, writing = os.pipe()
     arguments = (json.dumps(settings), str(tmp_path / "a"), "64", str(os.getppid()), str(writing))
     assert prepare.main(*arguments) == 1
-    assert b"No space left on device. What is whole is kept" in os.read(reading, 1000)
+    assert b"No space left on device. What is complete is kept" in os.read(reading, 1000)
     for end in (reading, writing):
         os.close(end)
 

@@ -3,6 +3,11 @@
 import unicodedata
 from collections.abc import Iterable
 
+# Data sets that data_prep.build knows by name.
+DATASET_NAMES = (
+    "casia_b", "casia_e", "ccpg", "gait3d", "grew", "hid", "oumvlp", "silhouettes", "sustech1k", "synthetic",
+)  # fmt: skip
+
 
 def compose(name: str) -> str:
     """Bring a name to the spelling that the records have: composed Unicode (NFC); a Mac writes letters apart."""

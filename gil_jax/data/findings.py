@@ -1,11 +1,11 @@
-"""What labels and lengths alone tell about a data set: who is missing, who can't be trained, who can't be found."""
+"""Findings from labels and lengths alone: people who are missing, can't be trained on, or can't be identified."""
 
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 
-from gil_jax.data.lookups import Protocol, lookups, names_of
+from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups, names_of
 from gil_jax.data.names import shorten
 from gil_jax.data.protocols import Split
 from gil_jax.data.source import SequenceTable
@@ -14,18 +14,18 @@ SHORT = 5  # frames; a sequence with fewer is worth a warning
 
 
 class Findings(NamedTuple):
-    """problems: what makes results wrong or impossible; warnings: what one should know."""
+    """Findings about a data set: problems make results wrong or impossible, warnings are good to know."""
 
     problems: list[str]
     warnings: list[str]
 
 
 def check_table(table: SequenceTable, protocol: Protocol, split: Split | None = None) -> Findings:
-    """Check the labels and lengths of a data set, and who trains and who is tested in a split of it.
+    """Check the labels and lengths of a data set, and the training and test people of a split of it.
 
-    Problems: the same sequence twice, empty sequences, people on both sides of the split, people who train without a
-    sequence, nobody enrolled or nobody to look up. Warnings: short sequences, and probes of people who are tested but
-    not enrolled, so that they can't be found.
+    Problems: duplicate and empty sequences, people on both sides of the split, training people without a sequence,
+    sequences that are gallery and probe at once, no gallery, no probes. Warnings: short sequences, probes of people
+    without a gallery, and gallery views that enrol fewer people than are looked up in them.
     """
     problems, warnings = [], []
     names = sequence_names(table)
@@ -66,12 +66,34 @@ def _check_lookups(table: SequenceTable, protocol: Protocol, problems: list[str]
             warnings.append(f"no probes {name}: nobody tested has {list(protocol.probes[name])}")
         lost = probes[~np.isin(table.subjects[probes], table.subjects[gallery])]
         _add(warnings, f"probes {name} of people without a gallery", names_of(table, lost))
+    if protocol.compare == "apart":
+        thin = {text: None for lookup in found.values() for text in _thin_views(table, protocol, lookup)}
+        _add(
+            warnings,
+            "gallery views that enrol fewer people than are looked up in them, so that their rank-1 says little "
+            '(views that differ by sequence or camera: "views": "together" or "gallery_together" in the protocol)',
+            list(thin),
+        )
     if not any(len(probes) or len(unlabelled) for probes, _, unlabelled in found.values()):
         problems.append("no probes at all: the people tested have none of the protocol's conditions")
 
 
+def _thin_views(table: SequenceTable, protocol: Protocol, lookup: Lookup) -> list[str]:
+    """Describe the gallery views that lack people of the probes, where views are compared apart."""
+    if not len(lookup.gallery):
+        return []
+    views, view = np.unique(compared_views(protocol, table.views[lookup.gallery]), return_inverse=True)
+    people, person = np.unique(table.subjects[lookup.gallery], return_inverse=True)
+    looked_up = np.isin(people, table.subjects[lookup.probes])  # people without a gallery have a warning of their own
+    pairs = np.unique(view * len(people) + person)
+    pairs = pairs[looked_up[pairs % len(people)]]
+    enrolled = np.bincount(pairs // len(people), minlength=len(views)).tolist()
+    wanted = int(looked_up.sum())
+    return [f"{view} ({n:,} of {wanted:,})" for view, n in zip(views.tolist(), enrolled, strict=True) if n < wanted]
+
+
 def check_published(table: SequenceTable, protocol: Protocol) -> Findings:
-    """Compare the labels with the published data set: people, conditions, views, and the sequences of all of them."""
+    """Compare the labels with those of the published data set: people, conditions, views, and all their sequences."""
     problems, warnings = [], []
     for what, wanted, held in (
         ("people", protocol.subjects, table.subjects),
@@ -94,7 +116,7 @@ def check_published(table: SequenceTable, protocol: Protocol) -> Findings:
 
 
 def sequence_names(table: SequenceTable) -> list[str]:
-    """subject/condition/view of every sequence."""
+    """Spell subject/condition/view of every sequence."""
     columns = (table.subjects.tolist(), table.conditions.tolist(), table.views.tolist())
     return ["/".join(labels) for labels in zip(*columns, strict=True)]
 
