@@ -104,6 +104,7 @@ class BatchNorm(nnx.BatchNorm):
         self, x: Float[Array | np.ndarray, "n *rows c"], frame_mask: FrameMask | None = None
     ) -> Float[Array, "n *rows c"]:
         """Normalise x; frame_mask: of x [n, s, ..., c]. The result has the dtype of x and is computed in float32."""
+        x = jnp.asarray(x)
         values = x.astype(jnp.float32)
         mean, variance = self.mean[...], self.var[...]
         if not self.use_running_average:
