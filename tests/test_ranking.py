@@ -359,7 +359,7 @@ def test_the_bootstrap_draws_people_and_pairs_runs():
         bootstrap([rankings[0], square], "all", 10)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e25])
 def test_embeddings_that_are_not_finite_are_named(value):
     table = _random_table(0)
     table.embeddings[17, 1, 1] = value

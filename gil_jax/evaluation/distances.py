@@ -15,9 +15,8 @@ from gil_jax.types import Embeddings
 
 METRICS = ("euclidean", "cosine")
 BLOCK = 2048  # gallery sequences on the devices at once, and the most probes
-KEPT_BYTES = (
-    512 << 20
-)  # a gallery up to this size stays on the devices; a larger one is read again for each probe block
+LARGEST = 1e17  # of a value; squares of larger ones overflow float32
+KEPT_BYTES = 512 << 20  # a larger gallery does not stay on the devices: it is read again for each block of probes
 ROWS_BYTES = 128 << 20  # distances of one block of probes to all of the gallery
 
 
@@ -92,14 +91,14 @@ def part_distances(
 
 
 def check_finite(embeddings: Embeddings, names: list[str], what: str = "embeddings") -> None:
-    """Raise ValueError that names the sequences whose embedding holds NaN or infinity."""
+    """Raise ValueError that names the sequences whose embedding holds NaN, infinity or a value of 1e17 or more."""
     wrong = []
     for start in range(0, len(embeddings), BLOCK):
-        finite = np.isfinite(embeddings[start : start + BLOCK]).all(axis=(1, 2))
+        finite = (np.abs(embeddings[start : start + BLOCK]) < LARGEST).all(axis=(1, 2))
         wrong += [names[start + i] for i in np.flatnonzero(~finite)]
     if wrong:
         raise ValueError(
-            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN or infinity): {shorten(wrong)}. "
+            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN, infinity or above {LARGEST:g}): {shorten(wrong)}. "
             "Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
         )
 
