@@ -98,8 +98,8 @@ def check_finite(embeddings: Embeddings, names: list[str], what: str = "embeddin
         wrong += [names[start + i] for i in np.flatnonzero(~finite)]
     if wrong:
         raise ValueError(
-            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN, infinity or above {LARGEST:g}): {shorten(wrong)}. "
-            "Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
+            f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN, infinity or above {LARGEST:g}): "
+            f"{shorten(wrong)}. Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
         )
 
 
