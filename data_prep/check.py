@@ -40,6 +40,7 @@ from gil_jax.data.findings import check_published, check_table, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, load_protocol, load_split
 from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
+from gil_jax.errors import escape
 
 _CHUNK = 32  # sequences that a process checks at a time
 
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if options.debug:
             raise
-        print(f"STOPPED: {error}", file=sys.stderr)
+        print(f"error: {escape(str(error))}", file=sys.stderr)
         return 2
     wrong = sum(len(look.problems) for look in looks.values())
     if options.json:

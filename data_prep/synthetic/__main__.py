@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_prep.synthetic.dataset import FRAMES_PER_SECOND, SyntheticConfig, render_sequence, write_walkers
+from gil_jax.errors import run_command
 
 
 def _cropped(frame: UInt8[np.ndarray, "h w"], height: int = 172, width: int = 104) -> UInt8[np.ndarray, "h2 w2"]:
@@ -103,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if not (args.out or args.sheet or args.strip):
         parser.error("nothing to do: give --out=<folder>, --sheet=<png> or --strip=<gif>")
-    try:
+
+    def run() -> None:
         config = SyntheticConfig(
             args.subjects, args.seed, tuple(args.conditions), tuple(args.views), tuple(args.frames)
         )
@@ -117,16 +119,12 @@ def main(arguments: list[str] | None = None) -> int:
                 f"{args.out}: {done.subjects} people; wrote {done.sequences_written} sequences,"
                 f" {done.frames_written} frames in {done.seconds:.1f} s; found {done.sequences_found} already there"
             )
-    except (ValueError, OSError) as error:
-        print(f"STOPPED: {error}", file=sys.stderr)
-        return 1
+
+    try:
+        return run_command(run)
     except BrokenProcessPool:
-        print("STOPPED: a process was killed (out of memory?); the same command goes on from here", file=sys.stderr)
+        print("error: a process was killed (out of memory?); the same command goes on from here", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("STOPPED by hand: the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ def check_finite(embeddings: Embeddings, names: list[str], what: str = "embeddin
     if wrong:
         raise ValueError(
             f"{len(wrong):,} of {len(embeddings):,} {what} are not finite (NaN, infinity or above {LARGEST:g}): "
-            f"{shorten(wrong)}. Distances to them mean nothing: look for weights that are not finite, or compute the embeddings in float32"
+            f"{shorten(wrong)}. Distances to them mean nothing: look for weights that are not finite, or compute the "
+            "embeddings in float32"
         )
 
 
