@@ -171,9 +171,12 @@ def test_who_is_it(workdir, folder, walks, tmp_path, capsys):
     assert "cat: 4 sequences enrolled, 4 in" in out
     assert gil_jax.Gallery(tmp_path / "people.npz").people == {"ann": 8, "ben": 8, "cat": 4}
     np.save(tmp_path / "probe.npy", walks["cat"][1])
+    # What data_prep.video writes next to the silhouettes says which frames of the video they are.
+    track = {"subject": "probe", "condition": "000", "view": "000", "first": 120, "last": 310}
+    (tmp_path / "tracks.json").write_text(json.dumps({"version": 1, "videos": [{"tracks": [track]}]}))
     assert main(["identify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--k=2"]) == 0
     line = capsys.readouterr().out
-    assert line.startswith("probe/000/000: this is cat, 0.")
+    assert line.startswith("probe/000/000, frames 120 to 310: this is cat, 0.")
     assert line.count(" ann ") + line.count(" ben ") == 1
     assert main(["verify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--name=cat"]) == 0
     assert "this is cat" in capsys.readouterr().out
@@ -185,6 +188,7 @@ def test_who_is_it(workdir, folder, walks, tmp_path, capsys):
     stranger = np.zeros((6, 90, 80), np.uint8)
     stranger[:, 5:85, 5:75] = 255
     np.save(tmp_path / "stranger.npy", stranger)
+    (tmp_path / "tracks.json").write_text("[]")
     assert main(["identify", str(workdir), gallery, f"--data={tmp_path / 'stranger.npy'}"]) == 0
     assert "stranger/000/000: unknown" in capsys.readouterr().out
     assert main(["forget", gallery]) == 0

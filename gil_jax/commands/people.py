@@ -1,6 +1,8 @@
 """python -m gil_jax enroll | identify | verify | forget: who is it?"""
 
 import argparse
+import json
+from pathlib import Path
 
 import numpy as np
 
@@ -67,8 +69,28 @@ def _identify(options: argparse.Namespace) -> None:
     found = Gallery(options.gallery, index=options.index).identify(
         table.embeddings[:], options.k, options.far, model.fingerprint
     )
+    frames = frames_of_tracks(options.data)
     for name, one in zip(_names(table), found, strict=True):
-        print(format_identification(name, one))
+        print(format_identification(name + frames.get(name, ""), one))
+
+
+def frames_of_tracks(data: str) -> dict[str, str]:
+    """Read which frames of a video the sequences of `data` show: {"street-3/nm-01/000": ", frames 120 to 310"}.
+
+    data: the folder of silhouettes that `data_prep.video` wrote next to its tracks.json, or the folder of both. Empty
+    for other data, and where tracks.json can't be read.
+    """
+    folder = Path(data)
+    path = next((path for path in (folder / "tracks.json", folder.parent / "tracks.json") if path.is_file()), None)
+    try:
+        videos = json.loads(path.read_text(encoding="utf-8"))["videos"] if path else []
+        tracks = [track for video in videos for track in video["tracks"]]
+        return {
+            f"{track['subject']}/{track['condition']}/{track['view']}": f", frames {track['first']} to {track['last']}"
+            for track in tracks
+        }
+    except (ValueError, LookupError, TypeError):
+        return {}
 
 
 def _verify(options: argparse.Namespace) -> None:
