@@ -167,8 +167,8 @@ def test_people_who_trained_an_ancestor_are_not_tested(tmp_path):
     assert [entry["train"] for entry in trained] == [["004"], ["001", "002"]]
     for fingerprint in ("f", "mended"):
         with pytest.raises(ValueError, match=rf"tests 1 people whom {first} trained on \(002"):
-            check_unseen(trained, "casia_b", _dataset([], ["002", "003"], fingerprint))
-    unchecked = check_unseen(trained, "casia_b", _dataset([], ["003"], "mended"))
+            check_unseen(trained, "casia_b", fingerprint, Split("s", (), ("002", "003")))
+    unchecked = check_unseen(trained, "casia_b", "mended", Split("s", (), ("003",)))
     assert "trained on other data, other" in unchecked[0]
     assert "compared by their names alone" in unchecked[1]
     assert "not checked" in describe_tested(unchecked)
@@ -176,7 +176,7 @@ def test_people_who_trained_an_ancestor_are_not_tested(tmp_path):
 
 def test_what_trained_a_converted_network_is_said_to_be_unknown(tmp_path):
     (tmp_path / "config.json").write_text('{"model": {"name": "gaitset"}}')
-    unchecked = check_unseen(ancestors_of(str(tmp_path)), "casia_b", _dataset([], ["003"]))
+    unchecked = check_unseen(ancestors_of(str(tmp_path)), "casia_b", "f", Split("s", (), ("003",)))
     assert unchecked == [f"nothing says who trained the network of {tmp_path}"]
     assert describe_tested([]) == "people who were not in training"
 
@@ -184,7 +184,7 @@ def test_what_trained_a_converted_network_is_said_to_be_unknown(tmp_path):
 def test_data_of_an_earlier_version_have_the_name_of_their_config(tmp_path):
     data = {name: value for name, value in _data().items() if name in ("fingerprint", "train", "test")}
     write_workdir(str(tmp_path), _config(data__name="casia_b"), data)
-    assert check_unseen(ancestors_of(str(tmp_path)), "casia_b", _dataset([], ["003"])) == []
+    assert check_unseen(ancestors_of(str(tmp_path)), "casia_b", "f", Split("s", (), ("003",))) == []
 
 
 # Reports

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import grain
 import numpy as np
 from jaxtyping import Int, UInt8
+from ml_collections import ConfigDict
 
 from gil_jax.data.sampler import FIRST_SLOT, draw_sequences, stream
 from gil_jax.data.transforms import cut_columns, cut_width, frames_range, sample_frames
@@ -40,7 +41,7 @@ class PlannedBatch(NamedTuple):
 def train_batches(
     source: Source,
     rows_of_subject: list[np.ndarray],
-    config: Mapping[str, Any],
+    config: Mapping[str, Any] | ConfigDict,
     seed: int,
     start: int,
     stop: int,

@@ -32,7 +32,8 @@ def build_model(model_config: Mapping[str, Any] | ConfigDict, rngs: nnx.Rngs) ->
 
     Raises ValueError for a name or a field that does not exist, and for values that do not fit each other.
     """
-    fields = dict(model_config)
+    # A config that was read from JSON has lists where its row has tuples.
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in model_config.items()}
     name = fields.pop("name", None)
     if name not in MODELS:
         raise ValueError(f"model.name={name!r}: choose one of {', '.join(MODELS)}")

@@ -65,7 +65,7 @@ class PartLinear(nnx.Module):
         return part_product(parts, self.kernel[...])
 
 
-def part_product(parts: Float[Array, "n p c"], kernel: Float[Array, "p c d"]) -> Float[Array, "n p d"]:
+def part_product(parts: Float[Array, "n p c"], kernel: Float[Array | np.ndarray, "p c d"]) -> Float[Array, "n p d"]:
     """Multiply each part by its own matrix."""
     return jnp.einsum("npc,pcd->npd", parts, kernel)
 
