@@ -92,9 +92,10 @@ def part_distances(
 
 def check_finite(embeddings: Embeddings, names: list[str], what: str = "embeddings") -> None:
     """Raise ValueError that names the sequences whose embedding holds NaN, infinity or a value of 1e17 or more."""
-    wrong, largest = [], min(LARGEST, float(np.finfo(embeddings.dtype).max))
+    wrong = []
     for start in range(0, len(embeddings), BLOCK):
-        finite = (np.abs(embeddings[start : start + BLOCK]) <= largest).all(axis=(1, 2))
+        block = np.asarray(embeddings[start : start + BLOCK])
+        finite = (np.abs(block) <= min(LARGEST, float(np.finfo(block.dtype.type).max))).all(axis=(1, 2))
         wrong += [names[start + i] for i in np.flatnonzero(~finite)]
     if wrong:
         raise ValueError(
