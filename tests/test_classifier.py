@@ -59,6 +59,7 @@ NORMED = {  # BatchNorm over sequences; over sequences and parts
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NORMED)
 def test_a_step_with_batch_statistics_and_sharded_classes_is_the_step_of_one_device(name):
     network = make_network({"name": name, **NORMED[name], "num_classes": CLASSES})

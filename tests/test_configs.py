@@ -79,6 +79,7 @@ def _different_networks() -> list[str]:
     return sorted(rows.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", _different_networks())
 def test_every_row_and_recipe_traces(row):
     """The whole step with the default recipe; of the others the loss and its gradient, on what the network returns."""

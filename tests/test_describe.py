@@ -27,6 +27,7 @@ def test_collectives_are_found_with_their_bytes():
     assert collectives(TEXT) == [("all-reduce", 32 * 6 * 4), ("all-to-all", 8 * 2 + 2 * 3 * 4)]
 
 
+@pytest.mark.slow
 def test_a_step_exchanges_at_least_the_gradients():
     config = get_config()
     config.model.update({"channels": (2, 2, 2), "features": 8, "bins": (1,), "num_classes": 80})

@@ -176,6 +176,7 @@ def test_embeddings_of_all_lengths_in_one_padded_batch(golden):
             assert relative_error(embedding, numbers[f"eval/{i}/{name}"][0]) < 1e-5, (name, i)
 
 
+@pytest.mark.slow
 def test_three_training_steps(golden):
     case, numbers, network, params, batch_stats = golden
     labels = numbers["train/labels"]

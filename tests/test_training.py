@@ -179,6 +179,7 @@ def test_asked_to_stop_it_keeps_the_step_and_goes_on(straight, records, tmp_path
     assert steps_of(str(tmp_path))[-1] == int(said[1])
 
 
+@pytest.mark.slow
 def test_devices_change_nothing_but_rounding(straight, records, tmp_path):
     losses, parameters = {}, {}
     for devices in (1, 8):
