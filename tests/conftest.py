@@ -1,6 +1,7 @@
 """Every test sees eight CPU devices, strict dtype promotion and parsed absl flags."""
 
 import os
+import signal
 import socket
 
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
@@ -12,6 +13,9 @@ from absl import flags
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 flags.FLAGS.mark_as_parsed()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # Started in the background of a shell, processes ignore Ctrl-C, and so would those that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,8 @@ from gil_jax.workdir import (
 )
 
 ROOT = Path(__file__).parent.parent
+# Where the disk is full, tensorstore may report a failed write after orbax has closed its event loop.
+pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 
 
 def _config(**fields):
