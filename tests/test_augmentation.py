@@ -15,6 +15,8 @@ from gil_jax.train_state import Network, TrainState
 from gil_jax.train_step import make_train_step
 from gil_jax.types import Batch, ModelOutput
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden" / "augment.npz"
 DRAWS = {"rotate": ("degrees",), "erase": ("area", "ratio", "top", "left"), "flip": ()}
 

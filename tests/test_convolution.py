@@ -9,6 +9,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from gil_jax.ops import convolution, taps, winograd
 from gil_jax.ops.convolution import convolution_method, convolve
 
+pytestmark = pytest.mark.slow
+
 CASES = {  # shapes of frames and kernel, strips, stride
     "first layer": ((2, 3, 16, 11, 1), (5, 5, 1, 4), 1, 1),
     "2-D": ((3, 4, 16, 11, 4), (3, 3, 4, 6), 1, 1),

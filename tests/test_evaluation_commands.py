@@ -21,6 +21,8 @@ from gil_jax.evaluation.tables import format_tables
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.types import EmbeddingTable
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 MODEL = {"name": "gaitset", "channels": (2, 4, 4), "features": 4}
 

@@ -15,6 +15,8 @@ from data_prep.datasets import DATASETS
 from gil_jax.data.protocols import CASIA_B, load_split
 from gil_jax.data.source import SilhouetteSource
 
+pytestmark = pytest.mark.slow
+
 ALIGNED = [align_silhouette(draw_frame(i), 64) for i in range(3)]
 STORED = [np.roll(frame, 9, axis=0) for frame in ALIGNED]  # 64 x 64, but no body from top to bottom
 

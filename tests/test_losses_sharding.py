@@ -13,6 +13,8 @@ from configs.loss_recipes import loss_recipe
 from gil_jax.losses import make_loss
 from gil_jax.types import ModelOutput
 
+pytestmark = pytest.mark.slow
+
 N, PARTS, FEATURES, CLASSES = 32, 6, 16, 5
 BYTES = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 COLLECTIVE = re.compile(r"= (.*?) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(?:-start)?\(")

@@ -13,6 +13,8 @@ from gil_jax.models import MODELS, build_model
 from gil_jax.models.layers import BatchNorm
 from gil_jax.train_state import count_parameters, make_network
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "baseline": {"channels": (2, 4, 8), "features": 8, "num_classes": 5},
     "gaitset": {"channels": (2, 4, 8), "features": 8},

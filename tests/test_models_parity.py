@@ -26,6 +26,8 @@ from gil_jax.torch_weights import from_torch
 from gil_jax.train_state import make_network
 from gil_jax.types import ModelOutput
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parent / "golden" / "models"
 CASES = {
     "baseline": {"name": "baseline", "channels": (2, 4, 8), "features": 8, "num_classes": 5},

@@ -11,6 +11,8 @@ from benchmarks.recipes import HalfHeight, Run, print_table, small_row, train_mi
 from gil_jax.data.dataset import open_dataset
 from gil_jax.train_step import make_train_step
 
+pytestmark = pytest.mark.slow
+
 TINY = {"gaitset": {"model": {"channels": (2, 4, 4), "features": 8, "bins": (2, 1)}, "frames": 4}}
 
 

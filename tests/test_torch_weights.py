@@ -16,6 +16,8 @@ from gil_jax.models import MODELS
 from gil_jax.torch_weights import convert, export, read_checkpoint, without_name, write_checkpoint
 from gil_jax.train_state import make_network
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch", reason="torch is an extra (pip install -e .[torch]); .ci/run installs it")
 
 GOLDEN = Path(__file__).parent / "golden" / "models"

@@ -20,6 +20,8 @@ from gil_jax.checkpoint import folder_of, load_network, steps_of
 from gil_jax.data.dataset import open_dataset
 from gil_jax.train_loop import evaluate, train_and_evaluate
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 

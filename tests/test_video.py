@@ -22,6 +22,8 @@ from data_prep.video.reader import VideoInfo
 from data_prep.video.steady import camera_of
 from gil_jax.data.source import SilhouetteSource
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(least_frames=15)
 GOLDEN = "tests/golden/"
 
