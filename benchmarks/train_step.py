@@ -1,19 +1,19 @@
 """How long a training step takes, beside PyTorch on the same CPU, alternating in one run.
 
-    python -m benchmarks.train_step [--networks gaitset gaitgl] [--rounds 5] [--dtype float32] [--no-torch]
+    python -m benchmarks.train_step [--networks gaitset gaitgl] [--stages step] [--batch 4 4] [--no-torch]
 
 Prints a table in Markdown: medians of forward, forward + backward, and the full step with loss and optimiser, on 4 x 4
-sequences of 30 frames of 64x44 at the published CASIA-B widths. JAX runs as run_train.py does: every core is a device,
-the step has the layouts of the mesh, and freed memory stays with the process. On a CPU the latter helps PyTorch as
-much; so it is measured with this allocator and as it comes. Each is a process of its own with the threads of all
-cores, and one works at a time. Ratios are of times: less than 1 is faster than PyTorch. Without PyTorch its columns
+(--batch) sequences of 30 frames of 64x44 at the published CASIA-B widths. JAX runs as run_train.py does: every core is
+a device, the step has the layouts of the mesh, and freed memory stays with the process. On a CPU the latter helps
+PyTorch as much; so it is measured with this allocator and as it comes. Each is a process of its own with the threads of
+all cores, and one works at a time. Ratios are of times: less than 1 is faster than PyTorch. Without PyTorch its columns
 stay empty. On a GPU or TPU the JAX columns are measured there; PyTorch stays on the CPU.
 
 FLOP: of a step with plain convolutions, by XLA's cost analysis of the program for a TPU before it is optimised, where
 every convolution and its gradients stand as one operation each; taps on the zero padding are not counted. On a CPU most
 convolutions need a quarter of these (`gil_jax/ops/winograd.py`), so the share of the peak may pass 100%. The peak is
 that of a float32 matrix product 2048 x 2048. Memory: what XLA reports that the compiled step needs on a device
-(arguments, results, temporaries), times the devices.
+(arguments, results, temporaries), times the devices. Peaks: the most that each process held, JAX's with its compiler.
 """
 
 import numpy as np
@@ -22,18 +22,17 @@ from benchmarks.rivals import JAX, NETWORKS, PLAIN, SAME, Rival, options, print_
 from gil_jax.data.transforms import cut_columns
 from gil_jax.processes import available_cores
 
-PEOPLE, SEQUENCES, FRAMES = 4, 4, 30
-LABELS = np.repeat(np.arange(PEOPLE), SEQUENCES).astype(np.int32)
+FRAMES = 30
 STAGES = ("forward", "forward + backward", "step")
 
 
-def silhouettes() -> np.ndarray:
-    """uint8 [n, s, 64, 44]."""
-    draw = np.random.default_rng(0)
-    return np.stack([cut_columns(walk(draw, FRAMES)) for _ in LABELS])
+def labelled_walks(people: int, sequences: int) -> tuple[np.ndarray, np.ndarray]:
+    """Silhouettes uint8 [n, s, 64, 44] and labels int32 [n] of people x sequences."""
+    draw, labels = np.random.default_rng(0), np.repeat(np.arange(people, dtype=np.int32), sequences)
+    return np.stack([cut_columns(walk(draw, FRAMES)) for _ in labels]), labels
 
 
-def jax_stages(name: str, dtype: str, convolution: str) -> tuple[dict, tuple]:
+def jax_stages(name: str, batch_of: tuple[int, int], dtype: str, convolution: str) -> tuple[dict, tuple]:
     """(stage -> a call that waits for its result, (devices, FLOPs of a step, bytes that a step needs))."""
     import jax
     import jax.numpy as jnp
@@ -45,7 +44,8 @@ def jax_stages(name: str, dtype: str, convolution: str) -> tuple[dict, tuple]:
     from gil_jax.train_step import make_train_step
     from gil_jax.types import Batch
 
-    use_all_cores(len(LABELS))
+    silhouettes, labels = labelled_walks(*batch_of)
+    use_all_cores(len(labels))
     mesh = make_mesh()
     network = make_network({"name": name, "dtype": dtype, "convolution": convolution, **NETWORKS[name]})
     terms = {"s_triplet": {"weight": 1.0, "margin": 0.2}}
@@ -64,7 +64,7 @@ def jax_stages(name: str, dtype: str, convolution: str) -> tuple[dict, tuple]:
 
     shapes = jax.eval_shape(init)
     layout, whole = state_sharding(mesh, shapes), replicated(mesh)
-    batch = Batch(silhouettes(), np.ones((len(LABELS), FRAMES), bool), LABELS)
+    batch = Batch(silhouettes, np.ones(silhouettes.shape[:2], bool), labels)
     flops = jax.jit(step).trace(shapes, batch).lower(lowering_platforms=("tpu",)).cost_analysis()["flops"]
     batch = jax.device_put(batch, batch_sharding(mesh))
     jitted = jax.jit(step, in_shardings=(layout, batch_sharding(mesh)), out_shardings=(layout, whole), donate_argnums=0)
@@ -86,7 +86,7 @@ def jax_stages(name: str, dtype: str, convolution: str) -> tuple[dict, tuple]:
     return calls, (mesh.size, flops, mesh.size * (need - memory.alias_size_in_bytes))
 
 
-def torch_stages(name: str) -> tuple[dict, None]:
+def torch_stages(name: str, batch_of: tuple[int, int]) -> tuple[dict, None]:
     """Stage -> a call, for the same network from torch's own layers."""
     import torch
     from torch.nn import functional
@@ -97,7 +97,8 @@ def torch_stages(name: str) -> tuple[dict, None]:
     torch.manual_seed(0)
     network = torch_networks.NETWORKS[name]()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
-    pictures, labels = torch.from_numpy(silhouettes()), torch.from_numpy(LABELS).long()
+    pictures, labels = map(torch.from_numpy, labelled_walks(*batch_of))
+    labels = labels.long()
     same = labels[:, None] == labels
     triplets = same[:, :, None] & ~same[:, None]
 
@@ -147,7 +148,10 @@ def matrix_product() -> tuple[dict, str]:
 
 def main() -> None:
     """Measure and print."""
-    chosen = options(__doc__.splitlines()[0]).parse_args()
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=list(STAGES))
+    parser.add_argument("--batch", nargs=2, type=int, default=(4, 4), metavar=("PEOPLE", "SEQUENCES"))
+    chosen = parser.parse_args()
     product = Rival(matrix_product, keeps_memory=True)
     peak = 2 * 2048**3 / min(product.seconds("product") for _ in range(11))
     product.close()
@@ -155,10 +159,11 @@ def main() -> None:
     ratios = ("JAX / same", "JAX / as it comes")
     print_row("network", "stage", JAX, SAME, PLAIN, *ratios, "FLOP", "share of peak", "memory")
     print("|---" * 10 + "|")
+    peaks = []
     for name in chosen.networks:
-        rivals = start_rivals(jax_stages, torch_stages, chosen, name)
+        rivals = start_rivals(jax_stages, torch_stages, chosen, name, tuple(chosen.batch))
         devices, flops, need = rivals[JAX].facts
-        for stage in STAGES:
+        for stage in chosen.stages:
             times = take_turns(rivals, stage, chosen.rounds)
             here, there = times[JAX], [times.get(rival) for rival in (SAME, PLAIN)]
             beside = [f"{seconds:.3g} s" if seconds else "" for seconds in there]
@@ -168,8 +173,13 @@ def main() -> None:
                 share = f"{flops / here / peak:.0%}"
                 cost = (f"{flops / 1e9:.0f} G", share, f"{devices} x {need / devices / 2**20:.0f} MiB")
             print_row(name, stage, f"{here:.3g} s", *beside, *cost)
-        for rival in rivals.values():
-            rival.close()
+        held = {rival: f"{process.close() / 2**20:,.0f} MiB" for rival, process in rivals.items()}
+        peaks.append([name, *(held.get(rival, "") for rival in (JAX, SAME, PLAIN))])
+    print()
+    print_row("network", *(f"peak of {rival}" for rival in (JAX, SAME, PLAIN)))
+    print("|---" * 4 + "|")
+    for row in peaks:
+        print_row(*row)
 
 
 if __name__ == "__main__":
