@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 BLOCK_BYTES = 2**22  # of the taps of a block
 
@@ -37,7 +37,7 @@ def convolve(
         pixels = (taps @ weights).reshape(1, size, *shape)
         return jax.lax.dynamic_update_slice(result, pixels.astype(result.dtype), at)
 
-    result = jax.lax.empty((*films.shape[:2], *shape), frames.dtype)
+    result = jnp.full((*films.shape[:2], *shape), late_zero(frames), frames.dtype)
     return _over_blocks(add_block, result, films, size).reshape(*frames.shape[:3], *shape[1:])
 
 
@@ -49,13 +49,13 @@ def kernel_gradient(
 ) -> Float[Array, "time height width c out"]:
     """Gradient with respect to the kernel, from the gradient of the result of `convolve`."""
     films, gradients, time = fold_images(frames, kernel), fold_images(gradient, kernel), kernel.shape[0]
-    padded, size = _pad_time(films, time), _frames_of_block(films, kernel, stride)
+    padded, size = _pad_time(films, time, late_zero(gradient)), _frames_of_block(films, kernel, stride)
 
     def add_block(at: tuple, total: Array) -> Array:
         taps = _taps(_slice(padded, at, size + time - 1), kernel.shape, stride)
         return total + taps.T @ _slice(gradients, at, size).astype(jnp.float32).reshape(-1, kernel.shape[-1])
 
-    total = jnp.zeros((kernel[..., 0].size, kernel.shape[-1]), jnp.float32)
+    total = jnp.full((kernel[..., 0].size, kernel.shape[-1]), late_zero(gradient))
     return _over_blocks(add_block, total, films, size).reshape(kernel.shape).astype(kernel.dtype)
 
 
@@ -99,8 +99,18 @@ def frames_gradient(
         pixels = jnp.stack(phases, axis=3).reshape(1, size, strips, rows * stride, columns * stride, c)
         return jax.lax.dynamic_update_slice(result, pixels[:, :, :, :h, :w].astype(result.dtype), at)
 
-    result = jax.lax.empty((*films.shape[:3], h, w, c), frames.dtype)
+    result = jnp.full((*films.shape[:3], h, w, c), late_zero(gradient), frames.dtype)
     return _over_blocks(add_block, result, films, size).reshape(frames.shape)
+
+
+def late_zero(x: Array) -> Float[Array, ""]:
+    """Zero that XLA can't compute before x, whatever x holds.
+
+    What begins with it is allocated and computed when x is there. XLA's CPU backend schedules what depends on constants
+    and parameters alone at the start of the program, and shares equal arrays of the forward and the backward pass: both
+    would take memory all through a training step.
+    """
+    return (x[(0,) * x.ndim] > jnp.inf).astype(jnp.float32)
 
 
 def fold_images(frames: Array, kernel: Array) -> Array:
@@ -118,8 +128,8 @@ def _taps_of_phase(size: int, stride: int, remainder: int) -> list:
     return [(tap, size // 2 + distance // stride) for tap, distance in reached if distance % stride == 0]
 
 
-def _pad_time(films: Array, time: int) -> Array:
-    return jnp.pad(films, [(0, 0), (time // 2, time // 2), *[(0, 0)] * 4])
+def _pad_time(films: Array, time: int, zero: ArrayLike = 0.0) -> Array:
+    return jnp.pad(films, [(0, 0), (time // 2, time // 2), *[(0, 0)] * 4], constant_values=zero)
 
 
 def _pad_pixels(block: Array, kernel_shape: tuple) -> Array:

@@ -17,9 +17,9 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from gil_jax.ops.taps import fold_images
+from gil_jax.ops.taps import fold_images, late_zero
 
 BLOCK_BYTES = 2**22  # of the 36 numbers of every tile before and after the products, or, if that is more,
 KERNELS_A_BLOCK = 2  # times the 36 numbers of the kernel, which every block reads completely
@@ -52,7 +52,9 @@ def convolve(
     down, across = _tiles(h), _tiles(w)
     size = _block_size(films.shape, time, out)
     padded = _pad(films, time, (s, strips, down))
-    kernel = jnp.einsum("ai,bj,tijco->batco", KERNEL, KERNEL, kernel, precision="highest").reshape(36, time * c, out)
+    kernel, zero = jnp.asarray(kernel), late_zero(frames)
+    kernel = jnp.einsum("ai,bj,tijco->batco", KERNEL, KERNEL, kernel + zero, precision="highest")
+    kernel = kernel.reshape(36, time * c, out)
 
     def add_block(at: tuple, result: Array) -> Array:
         tiles = _tiles_of_frames(padded, at, size, time, across)
@@ -62,7 +64,7 @@ def convolve(
         pixels = jnp.stack(_to_pixels(rows), axis=3).reshape(1, *size[:2], 4 * size[2], 4 * across, out)
         return jax.lax.dynamic_update_slice(result, pixels[..., :w, :].astype(result.dtype), at)
 
-    result = jax.lax.empty((n, s, strips, 4 * down, w, out), frames.dtype)
+    result = jnp.full((n, s, strips, 4 * down, w, out), zero, frames.dtype)
     return _over_blocks(add_block, result, (n, s, strips, down), size)[:, :, :, :h].reshape(*shape, out)
 
 
@@ -78,7 +80,8 @@ def kernel_gradient(
     down, across = _tiles(h), _tiles(w)
     size = _block_size(films.shape, time, out)
     whole = [-(-count // block) * block for count, block in zip((s, strips, down), size, strict=True)]
-    padded = _pad(films, time, whole)
+    zero = late_zero(gradient)
+    padded = _pad(films, time, whole, zero)
     ends = whole[0] - s, whole[1] - strips, 4 * whole[2] - h
     gradients = jnp.pad(gradients, [(0, 0), *((0, end) for end in ends), (0, 0), (0, 0)])
 
@@ -89,7 +92,7 @@ def kernel_gradient(
         gradient_tiles = _both_ways(_from_pixels, pixels, 4, size[2], across).reshape(36, -1, out)
         return total + jnp.einsum("ktc,kto->kco", tiles, gradient_tiles)
 
-    total = jnp.zeros((36, time * c, out), jnp.float32)
+    total = jnp.full((36, time * c, out), zero)
     total = _over_blocks(add_block, total, (n, *whole), size).reshape(6, 6, time, c, out)
     return jnp.einsum("ai,bj,batco->tijco", KERNEL, KERNEL, total, precision="highest").astype(kernel.dtype)
 
@@ -114,11 +117,11 @@ def _block_size(shape: tuple, time: int, out: int) -> tuple:
     return min((size for size in sizes if math.prod(size) <= rows_of_tiles), key=cost, default=(1, 1, 1))
 
 
-def _pad(films: Array, time: int, counts: tuple | list) -> Array:
+def _pad(films: Array, time: int, counts: tuple | list, zero: ArrayLike = 0.0) -> Array:
     """Pad with zeros around, to `counts` frames, strips and rows of tiles, and to complete tiles in width."""
     _, s, strips, h, w, _ = films.shape
     ends = time // 2 + counts[0] - s, counts[1] - strips, 4 * counts[2] - h + 1, 4 * _tiles(w) - w + 1
-    return jnp.pad(films, [(0, 0), *zip((time // 2, 0, 1, 1), ends, strict=True), (0, 0)])
+    return jnp.pad(films, [(0, 0), *zip((time // 2, 0, 1, 1), ends, strict=True), (0, 0)], constant_values=zero)
 
 
 def _over_blocks(function: Callable, start: Array, counts: tuple, size: tuple) -> Array:
