@@ -1,10 +1,12 @@
 """Ranking speed and memory, beside one probe at a time with a full sort for every pair of views.
 
 python -m benchmarks.evaluation [--sequences=2000] [--large=70000]
+python -m benchmarks.evaluation --sequences=0 --large=0 --enrolled=100000 --parts=16 --features=64
 
 All get the same embeddings and have to agree on every rank-1 cell. The rivals are given their best form: inner products
 of one probe with all of the gallery by one matrix product a part, norms computed once, then an argsort for each gallery
 view. The time for --large is computed from a block that is measured against a memory-mapped gallery of that size.
+--enrolled: a gallery file of so many sequences, four of each person, float16: enroll, identify, forget.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import resource
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,8 @@ from gil_jax.data.protocols import Protocol
 from gil_jax.evaluation.distances import ROWS_BYTES
 from gil_jax.evaluation.measures import cells
 from gil_jax.evaluation.ranking import rank
+from gil_jax.evaluation.store import load_embeddings, save_embeddings
+from gil_jax.gallery import Gallery
 from gil_jax.types import EmbeddingTable
 
 VIEWS = 11
@@ -149,14 +154,60 @@ def grow(count: int, parts: int, features: int) -> None:
     )
 
 
+def enroll_and_identify(count: int, parts: int, features: int) -> None:
+    """Time each verb of a gallery file that is made from a file of embeddings, and its memory."""
+    people = count // 4
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        embeddings = np.lib.format.open_memmap(folder / "e.npy", "w+", np.float16, (count, parts, features))
+        centres = rng.standard_normal((people, parts, features), np.float32)
+        for start in range(0, count, 2000):
+            person = np.arange(start, min(start + 2000, count)) % people
+            noise = rng.standard_normal((len(person), parts, features), np.float32)
+            embeddings[start : start + 2000] = centres[person] + noise
+        probes = (centres[:20] + rng.standard_normal(centres[:20].shape, np.float32)).astype(np.float16)
+        subjects = np.char.mod("p%05d", np.arange(count) % people)
+        conditions, views = np.char.mod("nm-%02d", np.arange(count) // people), np.full(count, "000")
+        table = EmbeddingTable(embeddings, subjects, conditions, views)
+        save_embeddings(folder / "embeddings.npz", table, embeddings, {"kind": "embeddings"})
+        held = load_embeddings(folder / "embeddings.npz").table
+        path = folder / "people.npz"
+
+        def timed(what: str, verb: Callable) -> None:
+            with PeakMemory() as memory:
+                start = time.perf_counter()
+                verb()
+                seconds = time.perf_counter() - start
+            print(f"{what:52}{seconds:8.2f} s, {(memory.peak - memory.start) / 2**20:6,.0f} MiB more memory")
+
+        labels = [f"{c}/000" for c in held.conditions.tolist()]
+        found: list = []
+        gallery = Gallery(path)
+        names = held.subjects.tolist()
+        timed(f"enroll {count:,} at once", lambda: gallery.enroll_rows(names, held.embeddings, "n", labels))
+        print(f"{path.stat().st_size / 2**20:,.0f} MiB of file")
+        timed("enroll one more", lambda: gallery.enroll("new", probes[0]))
+        timed("identify 20, the first time (threshold and score)", lambda: found.extend(gallery.identify(probes)))
+        timed("identify 20 again", lambda: gallery.identify(probes))
+        timed("identify 20, the file opened again", lambda: Gallery(path).identify(probes))
+        timed("forget one", lambda: gallery.forget("new"))
+        right = sum(one.candidates[0].name == f"p{i:05d}" for i, one in enumerate(found[1:], 1))
+        print(f"{right} of 19 probes are nearest to their person")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sequences", type=int, default=2000)
     parser.add_argument("--large", type=int, default=70000, help="0 leaves the second part out")
+    parser.add_argument("--enrolled", type=int, default=0, help="sequences of a gallery file")
     parser.add_argument("--parts", type=int, default=64)
     parser.add_argument("--features", type=int, default=256)
     options = parser.parse_args()
-    compare(options.sequences, options.parts, options.features)
+    if options.sequences:
+        compare(options.sequences, options.parts, options.features)
+    if options.enrolled:
+        enroll_and_identify(options.enrolled, options.parts, options.features)
     if options.large:
         grow(options.large, options.parts, options.features)
     print(f"peak of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB, files included")

@@ -1,4 +1,4 @@
-"""python -m gil_jax convert | export | describe."""
+"""python -m gil_jax <command>: see gil_jax/cli.py."""
 
 import sys
 

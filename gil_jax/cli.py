@@ -1,8 +1,9 @@
 """The commands besides training: embeddings, evaluation, who is it, checkpoints in and out, costs of a network.
 
-python -m gil_jax embed <workdir> --data=<silhouettes> --out=<file.npz>
-python -m gil_jax evaluate <file.npz> --protocol=casia_b [--against=<other.npz>] [--latex | --markdown]
-python -m gil_jax enroll | identify | verify <workdir> --gallery=<file.npz> --data=<silhouettes>
+python -m gil_jax embed <workdir> --data=<silhouettes or videos> --out=<file.npz>
+python -m gil_jax evaluate <file.npz> [--protocol=casia_b] [--against=<other.npz>] [--latex | --markdown]
+python -m gil_jax table <report.json> ... [--latex | --markdown]
+python -m gil_jax enroll | identify | verify <workdir> --gallery=<file.npz> --data=<silhouettes or videos>
 python -m gil_jax forget --gallery=<file.npz> --name=<person>
 python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
 python -m gil_jax export <workdir> --out=<file.pt | file.stablehlo | file.onnx> [--step=N]

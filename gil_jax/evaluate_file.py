@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from gil_jax.data.lookups import Protocol, rows_of_protocol
-from gil_jax.data.protocols import Split, load_protocol, load_split
+from gil_jax.data.protocols import PROTOCOLS, Split, load_protocol, load_split
 from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
 from gil_jax.evaluation.measures import cells as cells_of
 from gil_jax.evaluation.ranking import rank
@@ -19,7 +19,7 @@ from gil_jax.types import EmbeddingTable, RowsOf
 
 def evaluate(
     embeddings: str | os.PathLike | EmbeddingFile,
-    protocol: str | Protocol = "casia_b",
+    protocol: str | Protocol = "",
     split: str = "",
     metric: str = "euclidean",
     rerank: tuple[int, int, float] | None = None,
@@ -28,12 +28,13 @@ def evaluate(
     """Evaluate a file of embeddings.
 
     embeddings: a file that `embed_to_file` or `python -m gil_jax embed` wrote. protocol: its name, a JSON file or a
-    Protocol. split: "lt", "first-N" or a JSON file; empty: everybody, or, where the file says who trained, everybody
-    else. Returns the record of `evaluate_table`, with "dataset", "split", "step", "people" and "note". Raises
-    ValueError where people are tested who trained.
+    Protocol; split: "lt", "first-N" or a JSON file; where they are empty, `choose_settings` finds them. Without a split
+    everybody is tested or, where the file says who trained, everybody else. Returns the record of `evaluate_table`,
+    with "dataset", "split", "step", "people", "note" on who they are, and "chosen": how protocol and split were found.
+    Raises ValueError where people are tested who trained.
     """
     held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
-    protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    protocol, split, chosen = choose_settings(held, protocol, split)
     rows, tested, note, split_name = choose_people(held, protocol, split)
     table = take_rows(held.table, rows)
     report = evaluate_table(table, None, protocol, metric, rerank, samples)
@@ -43,6 +44,7 @@ def evaluate(
         "step": held.about.get("step", 0),
         "people": len(tested),
         "note": note,
+        "chosen": chosen,
         **report,
     }
 
@@ -50,7 +52,7 @@ def evaluate(
 def compare(
     first: str | os.PathLike | EmbeddingFile,
     second: str | os.PathLike | EmbeddingFile,
-    protocol: str | Protocol = "casia_b",
+    protocol: str | Protocol = "",
     split: str = "",
     metric: str = "euclidean",
     rerank: tuple[int, int, float] | None = None,
@@ -58,12 +60,13 @@ def compare(
 ) -> dict[str, dict]:
     """Compare the rank-1 of two files of embeddings of the same sequences, with a paired bootstrap over people.
 
-    Returns {probe set: {"first", "second", "difference": second - first, "interval": 95 % of the difference}}, percent.
+    protocol, split: as in `evaluate`, from the first file where they are empty. Returns {probe set: {"first", "second",
+    "difference": second - first, "interval": 95 % of the difference}}, percent.
     """
-    protocol = load_protocol(protocol) if isinstance(protocol, str) else protocol
+    both = [e if isinstance(e, tuple) else load_embeddings(e) for e in (first, second)]
+    protocol, split, _ = choose_settings(both[0], protocol, split)
     rankings = []
-    for embeddings in (first, second):
-        held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
+    for held in both:
         held = held._replace(table=_in_order(held.table))
         rows, *_ = choose_people(held, protocol, split)
         rankings.append(rank(take_rows(held.table, rows), protocol, metric, rerank))
@@ -83,6 +86,35 @@ def compare(
             "interval": interval(draws[1] - draws[0]),
         }
     return result
+
+
+def choose_settings(held: EmbeddingFile, protocol: str | Protocol, split: str) -> tuple[Protocol, str, str]:
+    """Choose protocol and split where they are not given: (protocol, split, a sentence on where they come from).
+
+    Those of the workdir that the embeddings are of, where these are its data; else the protocol of the data set's name,
+    that of the workdir, or casia_b. The sentence is empty where both are given.
+    """
+    about, said = held.about, []
+    trained = (about.get("trained") or [{}])[0]
+    dataset, workdir = Path(about.get("dataset", "")).name, trained.get("workdir", "")
+    same_data = trained.get("fingerprint") == about.get("data") or trained.get("name") == dataset != ""
+    theirs = about.get("protocol", "")
+    if not protocol:
+        if theirs and (same_data or dataset not in PROTOCOLS):
+            protocol, reason = theirs, f"that of {workdir}, whose network computed the embeddings"
+        elif dataset in PROTOCOLS:
+            protocol, reason = dataset, "by the name of the data set"
+        else:
+            protocol, reason = "casia_b", "the file names no other"
+        said.append(f"protocol {protocol}: {reason}")
+    if not split and same_data and protocol == theirs and about.get("split"):
+        split = about["split"]
+        if split.endswith(".json") and not Path(split).is_file():
+            said.append(f"split: everybody who did not train, for {split} of {workdir} is gone")
+            split = ""
+        else:
+            said.append(f"split {split}: that of {workdir}")
+    return load_protocol(protocol) if isinstance(protocol, str) else protocol, split, "; ".join(said)
 
 
 def choose_people(

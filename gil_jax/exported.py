@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from gil_jax.data.files import replace_durably, temporary_name
 from gil_jax.data.transforms import cut_width
 from gil_jax.model import FEWEST_FRAMES, Model, open_network
-from gil_jax.raw_input import ArraySequences
+from gil_jax.raw_sequences import ArraySequences
 
 SUFFIXES = (".stablehlo", ".onnx")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")

@@ -1,26 +1,23 @@
 """People who are enrolled, in one file: who is it, and is it really them?"""
 
-import contextlib
-import fcntl
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from gil_jax.data.files import write_atomically
-from gil_jax.evaluation.calibration import Calibration, calibrate
-from gil_jax.evaluation.distances import GalleryDistances, check_finite
-from gil_jax.evaluation.index import ApproximateIndex
+from gil_jax.data.files import locked
+from gil_jax.data.names import shorten
+from gil_jax.enrolled import Enrolled, nearest_of_rows, nearest_people
+from gil_jax.evaluation.distances import check_finite
 from gil_jax.evaluation.store import load_embeddings, save_embeddings
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import Embeddings, EmbeddingTable, Joined, RowsOf
 
 INDEXES = ("exact", "usearch")
 CANDIDATES = 10  # people, for each that is asked for, whose exact distances an approximate index looks at
-CALIBRATED_ON = 1000  # enrolled sequences at most, evenly spread, from which scores and thresholds are set
 
 
 class Candidate(NamedTuple):
@@ -48,15 +45,16 @@ class Identification(NamedTuple):
 class Gallery:
     """A file of enrolled people, written as a whole or not at all; writers wait for each other.
 
-    path: made by the first `enroll`. metric: "euclidean" or "cosine", kept in the file from the first `enroll` on.
+    path: made by the first `enroll`. metric: "euclidean" (if empty) or "cosine"; the first `enroll` writes it into the
+    file, and another one is refused from then on.
     index: "exact", or "usearch" for a graph in memory, which finds nearly always the same people in a large gallery.
     """
 
-    def __init__(self, path: str | os.PathLike, metric: str = "euclidean", index: str = "exact"):
+    def __init__(self, path: str | os.PathLike, metric: str = "", index: str = "exact"):
         if index not in INDEXES:
             raise ValueError(f"index={index!r}: choose one of {', '.join(INDEXES)}")
         self.path, self._metric, self._index = Path(path).expanduser(), metric, index
-        self._cached: tuple[tuple, _Enrolled] | None = None
+        self._cached: Enrolled | None = None
 
     @property
     def people(self) -> dict[str, int]:
@@ -69,49 +67,51 @@ class Gallery:
     def enroll(
         self,
         name: str,
-        embeddings: Float[np.ndarray, "*n p d"],
+        embeddings: Shaped[np.ndarray, "*n p d"],
         network: str = "",
         labels: Sequence[str] = (),
     ) -> int:
         """Add sequences of a person; returns how many the person has now.
 
-        network: the fingerprint of the model. labels: a name for each sequence; one that the person has already under
-        this name is replaced. Raises ValueError for embeddings of another network or shape, or not finite.
+        embeddings: float32 or float16, as they are kept. network: the fingerprint of the model. labels: a name for each
+        sequence, by default the next numbers; one that the person has already under this name is replaced. Raises
+        ValueError for embeddings of another network or shape, or not finite.
         """
         return self.enroll_all({name: embeddings}, network, {name: list(labels)} if labels else {})[name]
 
     def enroll_all(
         self,
-        people: dict[str, Float[np.ndarray, "*n p d"]],
+        people: dict[str, Shaped[np.ndarray, "*n p d"]],
         network: str = "",
         labels: dict[str, list[str]] | None = None,
     ) -> dict[str, int]:
         """Add sequences of several people with one write; see `enroll`."""
+        arrays = {name: np.asarray(embeddings) for name, embeddings in people.items()}
+        arrays = {name: array[None] if array.ndim == 2 else array for name, array in arrays.items()}
+        for name, given in (labels or {}).items():
+            if len(given) != len(arrays[name]):
+                raise ValueError(f"{name}: {len(given)} labels for {len(arrays[name])} sequences")
+        names = [name for name, array in arrays.items() for _ in range(len(array))]
+        texts = [text for name, array in arrays.items() for text in (labels or {}).get(name) or [""] * len(array)]
+        self.enroll_rows(names, Joined(list(arrays.values())), network, texts)
+        held = self.people
+        return {name: held.get(name, 0) for name in people}
+
+    def enroll_rows(self, names: Sequence[str], embeddings: Embeddings, network: str, labels: Sequence[str]) -> None:
+        """Add sequences, row by row of the person in `names`, with one write and in blocks; see `enroll`.
+
+        embeddings: also memory-mapped; labels: "" for the next number of the person.
+        """
+        for name in sorted(set(names)):
+            if not name or name != name.strip():
+                raise ValueError(f"{name!r} is no name for a person: give one without spaces around it")
+        check_finite(embeddings, [f"{name}/{label}" for name, label in zip(names, labels, strict=True)])
         with self._locked():
             old = self._load() if self.path.exists() else None
-            columns: list[list[str]] = [[], []]
-            added = []
-            for name, embeddings in people.items():
-                if not name or name != name.strip():
-                    raise ValueError(f"{name!r} is no name for a person: give one without spaces around it")
-                embeddings = np.asarray(embeddings, np.float32)
-                embeddings = embeddings[None] if embeddings.ndim == 2 else embeddings
-                count = len(old.table.subjects) if old else 0
-                given = (labels or {}).get(name) or [f"{count + len(columns[0]) + i}" for i in range(len(embeddings))]
-                if len(given) != len(embeddings):
-                    raise ValueError(f"{name}: {len(given)} labels for {len(embeddings)} sequences")
-                check_finite(embeddings, [f"{name}/{label}" for label in given])
-                columns[0] += [name] * len(embeddings)
-                columns[1] += given
-                added.append(embeddings)
-            new = np.concatenate(added)
             if old:
-                self._check_fits(old, new, network)
-            table = _joined(old.table if old else None, columns, new)
+                self._check_fits(old, embeddings.shape[1:], network)
+            table = _joined(old.table if old else None, names, labels, embeddings)
             self._save(table, network or (old.about["network"] if old else ""))
-        names, counts = np.unique(table.subjects, return_counts=True)
-        held = dict(zip(names.tolist(), counts.tolist(), strict=True))
-        return {name: held[name] for name in people}
 
     def forget(self, name: str) -> int:
         """Remove a person; returns how many sequences there were. Raises ValueError if nobody has that name."""
@@ -119,10 +119,9 @@ class Gallery:
             held = self._load()
             kept = np.flatnonzero(held.table.subjects != name)
             removed = len(held.table.subjects) - len(kept)
-            if not removed:
-                raise ValueError(f"{self.path}: nobody is called {name!r}; enrolled are {self._some_people(held)}")
+            self._check_name(held, name)
             if len(kept):
-                self._save(EmbeddingTable(*(column[kept] for column in held.table)), held.about["network"])
+                self._save(_rows(held.table, kept), held.about["network"])
             else:
                 self.path.unlink()
         return removed
@@ -136,15 +135,17 @@ class Gallery:
         sequence's distance to the other people. network: the fingerprint of the model, checked if it is given. Raises
         ValueError for embeddings of another network or shape, or not finite.
         """
+        if k < 1:
+            raise ValueError(f"--k={k}: give the number of people to find, 1 or more")
         held, embeddings = self._ready(embeddings, network)
         threshold = held.calibration.threshold(false_accept_rate)
         if self._index == "exact":
-            nearest = [_nearest(held.names, line, k) for line in held.to_people(embeddings)]
+            nearest = [nearest_people(held.names, line, k) for line in held.to_people(embeddings)]
         else:
             # More sequences than people are asked for: those of one person are often neighbours.
             per_person = -(-len(held.table.subjects) // len(held.names))
             found = held.index.nearest(embeddings, CANDIDATES * k * per_person)
-            nearest = [_nearest_of_rows(held.table.subjects, *one, k) for one in found]
+            nearest = [nearest_of_rows(held.table.subjects, *one, k) for one in found]
         result = []
         for people in nearest:
             candidates = [Candidate(name, distance, held.calibration.score(distance)) for name, distance in people]
@@ -157,141 +158,106 @@ class Gallery:
     ) -> list[tuple[bool, Candidate]]:
         """Tell for each sequence whether it is of that person: (accepted, the person with distance and score)."""
         held, embeddings = self._ready(embeddings, network)
-        if name not in held.names:
-            raise ValueError(f"{self.path}: nobody is called {name!r}; enrolled are {self._some_people(held)}")
+        self._check_name(held, name)
         threshold = held.calibration.pair_threshold(false_accept_rate)
         column = held.to_people(embeddings)[:, held.names.index(name)].tolist()
         return [(d <= threshold, Candidate(name, d, held.calibration.score(d))) for d in column]
 
+    def check(self, network: str, name: str | None = None) -> None:
+        """Raise ValueError where nobody is enrolled, by another network, or nobody of that name."""
+        held = self._load()
+        self._check_network(held, network)
+        if name is not None:
+            self._check_name(held, name)
+
     def _ready(
         self, embeddings: Float[np.ndarray, "*n p d"], network: str
-    ) -> tuple["_Enrolled", Float[np.ndarray, "k p d"]]:
+    ) -> tuple[Enrolled, Float[np.ndarray, "k p d"]]:
         held = self._load()
         embeddings = np.asarray(embeddings, np.float32)
         embeddings = embeddings[None] if embeddings.ndim == 2 else embeddings
         check_finite(embeddings, [f"sequence {i}" for i in range(len(embeddings))])
-        self._check_fits(held, embeddings, network)
+        self._check_fits(held, embeddings.shape[1:], network)
         return held, embeddings
 
-    def _load(self) -> "_Enrolled":
+    def _load(self) -> Enrolled:
         if not self.path.exists():
             raise FileNotFoundError(f"{self.path}: nobody is enrolled there: `python -m gil_jax enroll` makes the file")
-        stat = self.path.stat()
-        version = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
-        if self._cached is None or self._cached[0] != version:
+        version = self._version()
+        if self._cached is None or self._cached.version != version:
             table, about = load_embeddings(self.path)
             if about.get("kind") != "gallery":
                 raise ValueError(
                     f"{self.path} holds embeddings, but is no gallery: `python -m gil_jax enroll` makes one"
                 )
-            self._cached = (version, _Enrolled(self.path, table, about))
-        return self._cached[1]
+            # Replaced while it was read, the content is of a version that is not known: it will be read again.
+            self._cached = Enrolled(self.path, table, about, version if version == self._version() else "")
+        return self._cached
+
+    def _version(self) -> str:
+        stat = self.path.stat()
+        return f"{stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
     def _save(self, table: EmbeddingTable, network: str) -> None:
         # Sorted by person, so that a person's sequences are neighbours.
-        order = np.argsort(table.subjects, kind="stable")
-        table = EmbeddingTable(*(column[order] for column in table))
-        metric = self._load().about["metric"] if self.path.exists() else self._metric
+        table = _rows(table, np.argsort(table.subjects, kind="stable"))
+        metric = self._load().about["metric"] if self.path.exists() else self._metric or "euclidean"
         about = {"kind": "gallery", "network": network, "metric": metric}
         save_embeddings(self.path, table, table.embeddings, about)
 
-    def _check_fits(self, held: "_Enrolled", embeddings: Float[np.ndarray, "*n p d"], network: str) -> None:
-        shape = held.table.embeddings.shape[1:]
-        if embeddings.shape[1:] != shape:
+    def _check_fits(self, held: Enrolled, shape: tuple[int, ...], network: str) -> None:
+        wanted, metric = held.table.embeddings.shape[1:], held.about["metric"]
+        if shape != wanted:
             raise ValueError(
-                f"{self.path} holds embeddings {list(shape)}, these are {list(embeddings.shape[1:])}: use the network "
-                "that people were enrolled with"
+                f"{self.path} holds embeddings {list(wanted)}, these are {list(shape)}: use the network that people "
+                "were enrolled with"
             )
+        if self._metric not in ("", metric):
+            raise ValueError(f"{self.path} compares by {metric} distance, not {self._metric}: enroll in another file")
+        self._check_network(held, network)
+
+    def _check_network(self, held: Enrolled, network: str) -> None:
         if network and held.about["network"] and network != held.about["network"]:
             raise ValueError(
                 f"{self.path} was enrolled with network {held.about['network']}, this one is {network}: use the same "
                 "workdir and step, or enroll everybody again in another file"
             )
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         """Let one writer after the other change the file; readers see the old one or the new one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path.with_name(f".{self.path.name}.lock"), "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        return locked(lock, f"{self.path} is being written by another process: waiting for it")
 
-    def _some_people(self, held: "_Enrolled") -> str:
-        return ", ".join(held.names[:8]) + (" ..." if len(held.names) > 8 else "")
-
-
-class _Enrolled:
-    """What a gallery file holds, ready to look people up in."""
-
-    def __init__(self, path: Path, table: EmbeddingTable, about: dict):
-        self.path, self.table, self.about = path, table, about
-        names, starts = np.unique(table.subjects, return_index=True)
-        self.names, self.starts = names.tolist(), starts
-        self._distances: GalleryDistances | None = None
-        self._calibration: Calibration | None = None
-        self._index: ApproximateIndex | None = None
-
-    @property
-    def distances(self) -> GalleryDistances:
-        """Prepared when somebody is looked up first."""
-        if self._distances is None:
-            self._distances = GalleryDistances(self.table.embeddings, self.about["metric"])
-        return self._distances
-
-    @property
-    def index(self) -> ApproximateIndex:
-        """Built when somebody is looked up first."""
-        if self._index is None:
-            self._index = ApproximateIndex(self.table.embeddings, self.about["metric"])
-        return self._index
-
-    def to_people(self, embeddings: Float[np.ndarray, "n p d"]) -> Float[np.ndarray, "n m"]:
-        """Distance of every sequence to every person: to the person's nearest sequence."""
-        blocks = [np.minimum.reduceat(block, self.starts, axis=1) for _, block in self.distances.rows(embeddings)]
-        return np.concatenate(blocks)
-
-    @property
-    def calibration(self) -> Calibration:
-        """Read from the file beside the gallery where it fits, else computed and kept there."""
-        if self._calibration is None:
-            beside = self.path.with_name(f".{self.path.name}.calibration.json")
-            stat = self.path.stat()
-            stamp = f"{stat.st_mtime_ns} {stat.st_size}"
-            kept = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-            if kept.get("of") != stamp:
-                picked = np.unique(np.linspace(0, len(self.table.subjects) - 1, CALIBRATED_ON).astype(int))
-                found = calibrate(self.distances, self.table.subjects, picked)
-                kept = {"of": stamp, **found._asdict()}
-                with contextlib.suppress(OSError):  # a folder that can't be written is asked again next time
-                    write_atomically(beside, json.dumps(kept))
-            del kept["of"]
-            self._calibration = Calibration(**kept)
-        return self._calibration
+    def _check_name(self, held: Enrolled, name: str) -> None:
+        if name not in held.names:
+            raise ValueError(f"{self.path}: nobody is called {name!r}; enrolled are {shorten(held.names)}")
 
 
-def _nearest(names: list[str], distances: Float[np.ndarray, " m"], k: int) -> list[tuple[str, float]]:
-    return [(names[i], float(distances[i])) for i in np.argsort(distances, kind="stable")[:k]]
+def _joined(old: EmbeddingTable | None, names: Sequence[str], labels: Sequence[str], new: Embeddings) -> EmbeddingTable:
+    """Add sequences to a table; one with the same name and label takes the place of the old one.
 
-
-def _nearest_of_rows(
-    subjects: Shaped[np.ndarray, " n"], rows: Int[np.ndarray, " m"], distances: Float[np.ndarray, " m"], k: int
-) -> list[tuple[str, float]]:
-    """The nearest people among some sequences."""
-    people: dict[str, float] = {}
-    for i in np.argsort(distances, kind="stable"):
-        people.setdefault(str(subjects[rows[i]]), float(distances[i]))
-    return list(people.items())[:k]
-
-
-def _joined(old: EmbeddingTable | None, columns: list[list[str]], new: Float[np.ndarray, "n p d"]) -> EmbeddingTable:
-    """Add sequences to a table; one with the same name and label takes the place of the old one."""
-    names, labels = (np.array(column, str) for column in columns)
-    nothing = np.full(len(names), "", str)
+    A label that is empty becomes the person's next number.
+    """
+    held = [] if old is None else list(zip(old.subjects.tolist(), old.conditions.tolist(), strict=True))
+    last: dict[str, int] = {}
+    for name, label in (*held, *zip(names, labels, strict=True)):
+        if label.isdecimal():
+            last[name] = max(last.get(name, 0), int(label))
+    given = []
+    for name, label in zip(names, labels, strict=True):
+        if not label:
+            last[name] = last.get(name, 0) + 1
+        given.append(label or str(last[name]))
+    columns = [np.array(column, str) for column in (names, given, [""] * len(given))]
     if old is None:
-        return EmbeddingTable(new, names, labels, nothing)
-    replaced = set(zip(*columns, strict=True))
-    pairs: Sequence[tuple[str, str]] = list(zip(old.subjects.tolist(), old.conditions.tolist(), strict=True))
-    kept = np.array([i for i, pair in enumerate(pairs) if pair not in replaced], int)
-    parts: list[Shaped[np.ndarray, ...]] = [old.subjects[kept], old.conditions[kept], old.views[kept]]
-    texts = [np.concatenate(both) for both in zip(parts, (names, labels, nothing), strict=True)]
-    return EmbeddingTable(np.concatenate([old.embeddings[kept], new]), *texts)
+        return EmbeddingTable(new, *columns)
+    replaced = set(zip(names, given, strict=True))
+    kept = _rows(old, np.array([i for i, pair in enumerate(held) if pair not in replaced], int))
+    texts = [np.concatenate(both) for both in zip(kept[1:], columns, strict=True)]
+    return EmbeddingTable(Joined([kept.embeddings, new]), *texts)
+
+
+def _rows(table: EmbeddingTable, rows: Int[np.ndarray, " m"]) -> EmbeddingTable:
+    """Take rows of a table; the embeddings are read when they are written."""
+    return EmbeddingTable(RowsOf(table.embeddings, rows), *(column[rows] for column in table[1:]))

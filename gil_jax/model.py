@@ -20,10 +20,10 @@ from gil_jax.data.source import SequenceTable
 from gil_jax.evaluation.distances import check_finite
 from gil_jax.evaluation.embedding import Allocate, Sequences, embed_split, make_embed
 from gil_jax.people import ancestors_of
-from gil_jax.raw_input import ArraySequences, align
+from gil_jax.raw_sequences import ArraySequences, align, describe_left_out
 from gil_jax.sharding import make_mesh, replicated
 from gil_jax.train_state import Network, make_network
-from gil_jax.types import EmbeddingTable
+from gil_jax.types import EmbeddingTable, RowsOf
 from gil_jax.workdir import read_workdir
 
 FEWEST_FRAMES = 8  # that a sequence is padded to
@@ -33,7 +33,8 @@ class Model:
     """A network that turns silhouettes into embeddings.
 
     about: "network", a fingerprint of its config and weights; "network_name", "step"; "height", rows of its aligned
-    silhouettes, 64 or 128; "trained", who trained it, see `people.ancestors_of`.
+    silhouettes, 64 or 128; "trained", who trained it, see `people.ancestors_of`; "protocol" and "split" of its workdir,
+    empty where it says nothing.
     """
 
     def __init__(self, embed: Callable, about: dict):
@@ -74,11 +75,12 @@ class Model:
         found = embed_split(
             self._embed, make_mesh(), _Padded(source), rows, limits, allocate=allocate, progress=progress
         )
-        kept = np.flatnonzero(~np.isin(rows, sorted(getattr(source, "empty", ()))))
+        kept = np.flatnonzero(~np.isin(rows, sorted(getattr(source, "left_out", ()))))
         if len(kept) < len(rows):
             if not len(kept):
-                raise ValueError("no sequence shows a person; a silhouette is a white body (255) on black")
-            found = EmbeddingTable(*(column[kept] for column in found))
+                said = "; ".join(describe_left_out(source))
+                raise ValueError(f"no sequence is left; a silhouette is a white body (255) on black ({said})")
+            found = EmbeddingTable(RowsOf(found.embeddings, kept), *(column[kept] for column in found[1:]))
         check_finite(found.embeddings, names_of(found, np.arange(len(kept))))
         return found
 
@@ -135,14 +137,23 @@ def open_network(
     check_arrays(workdir, network, (params, batch_stats))
     weights = jax.tree.map(np.asarray, (params, batch_stats))
     check_weights(workdir, weights)
+    data = saved.get("data", {})
     about = {
         "network": fingerprint_of(saved["model"], weights),
         "network_name": saved["model"]["name"],
         "step": step,
-        "height": height or saved.get("data", {}).get("height", 64),
+        "height": height or data.get("height", 64),
         "trained": ancestors_of(workdir),
+        "protocol": _absolute(data.get("protocol", "")),
+        "split": _absolute(data.get("split", "")),
     }
     return network, weights, about
+
+
+def _absolute(spec: str) -> str:
+    """Name a protocol or split by the full path of its file, where it is one ("gait3d:Gait3D.json" too)."""
+    name, colon, file = spec.rpartition(":")
+    return f"{name}{colon}{Path(file).absolute()}" if Path(file).is_file() else spec
 
 
 def _tuples(value: Any) -> Any:

@@ -1,92 +1,49 @@
-"""Silhouettes as users have them: records, folders, archives, arrays. data_prep aligns them and is imported late."""
+"""Opening silhouettes as users have them: records, folders, archives, arrays, videos. data_prep is imported late."""
 
 import atexit
-import hashlib
 import os
+import re
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Shaped, UInt8
+from tqdm import tqdm
 
 from gil_jax.data.names import shorten
-from gil_jax.data.source import SequenceTable, SilhouetteSource, find_dataset
+from gil_jax.data.shards import read_json
+from gil_jax.data.source import SilhouetteSource, find_dataset
+from gil_jax.raw_sequences import FIX, ON_ERROR, ArrayFile, ArraySequences, FileSequences, RawSequences
+from gil_jax.video_input import VideoSequences
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-SEQUENCE_FILES = (".npy", ".npz", ".pkl", ".pickle")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".m4v")
+if TYPE_CHECKING:
+    from data_prep.walk import Found
 
-
-class FileSequences:
-    """Sequences in files, read and aligned when they are asked for; as `embed_split` takes a source.
-
-    table: labels from the paths, and the most frames that a sequence may have. names: the paths, for a reader. empty:
-    rows that turned out to hold no frame with a person in it; they give one black frame. fingerprint: of names, sizes
-    and times of the files.
-    """
-
-    def __init__(self, root: Path, height: int, files: dict[str, list[Path]]):
-        self.height, self.names, self._files = height, list(files), list(files.values())
-        labels = [_labels(name) for name in self.names]
-        lengths = [len(paths) if paths[0].suffix.lower() in PICTURES else _frames_of(paths[0]) for paths in self._files]
-        self.table = _table(labels, [max(length, 1) for length in lengths])
-        self.empty: set[int] = set()
-        digest = hashlib.sha256(str(height).encode())
-        for paths in self._files:
-            for path in paths:
-                stat = path.stat()
-                digest.update(f"{path.relative_to(root)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-        self.fingerprint = digest.hexdigest()[:32]
-
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]:
-        """Read and align a sequence. Raises ValueError that names a file that can't be read."""
-        from data_prep.frames import align_sequence, decode_file
-
-        pictures = []
-        for path in self._files[index]:
-            try:
-                pictures += decode_file(path.name, path.read_bytes())
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-        try:
-            frames = align_sequence(pictures, self.height)
-        except ValueError as error:
-            raise ValueError(f"{self.names[index]}: {error}") from error
-        if not len(frames):
-            self.empty.add(index)
-            return np.zeros((1, self.height, self.height), np.uint8)
-        return frames
+Source = SilhouetteSource | RawSequences | ArraySequences | VideoSequences
+Warn = Callable[[str], None]
 
 
-class ArraySequences:
-    """Aligned sequences in memory, as `embed_split` takes a source."""
-
-    empty: frozenset[int] = frozenset()
-
-    def __init__(self, sequences: Sequence[UInt8[np.ndarray, "_ h h"]], height: int, names: Sequence[str] = ()):
-        self.height, self._sequences = height, sequences
-        self.names = list(names) or [f"{i}" for i in range(len(sequences))]
-        self.table = _table([_labels(name) for name in self.names], [len(s) for s in sequences])
-        digest = hashlib.sha256()
-        for name, sequence in zip(self.names, sequences, strict=True):
-            digest.update(f"{name} {sequence.shape} ".encode() + sequence.tobytes())
-        self.fingerprint = digest.hexdigest()[:32]
-
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]:
-        """Return a sequence."""
-        return self._sequences[index]
+def warn_on_stderr(text: str) -> None:
+    """Print a warning beside what a command prints, above a progress bar."""
+    tqdm.write(f"warning: {text}", file=sys.stderr)
 
 
-def open_silhouettes(data: str | os.PathLike, height: int) -> SilhouetteSource | FileSequences | ArraySequences:
+def open_silhouettes(
+    data: str | os.PathLike, height: int, on_error: str = "stop", keep: str = "", warn: Warn = warn_on_stderr
+) -> Source:
     """Open silhouettes, raw or aligned, of any kind.
 
     data: a data set that data_prep.build wrote (its folder, or the one above its heights); a folder, in which every
-    folder with pictures and every npy, npz or pickle is a sequence, labelled by its path, also the tracks that
-    data_prep.video writes; a zip or tar of <subject>/<condition>/<view>/; an npy [s, h, w], or an npz of such arrays.
-    height: that of the network. Raises FileNotFoundError or ValueError that names the fix.
+    folder with pictures and every npy, npz or pickle is a sequence, labelled by its path; an archive, or a folder of
+    archives, of <subject>/<condition>/<view>/; an npy [s, h, w], or an npz of such arrays; a video or a folder of
+    videos, in which data_prep.video follows the people when they are first asked for.
+    height: that of the network. on_error: "stop" at what can't be read, or "skip" it. keep: a folder for what is found
+    in videos. warn: called with what is not read. Raises FileNotFoundError or ValueError that names the fix.
     """
     path = Path(data).expanduser()
+    if on_error not in ON_ERROR:
+        raise ValueError(f"--on_error={on_error}: choose one of {', '.join(ON_ERROR)}")
     if not path.exists():
         raise FileNotFoundError(f"--data={data}: no such file or folder")
     if path.is_dir():
@@ -94,113 +51,100 @@ def open_silhouettes(data: str | os.PathLike, height: int) -> SilhouetteSource |
             return _check_height(SilhouetteSource(path), height)
         if any(path.glob("*/*/dataset_info.json")):
             return SilhouetteSource(find_dataset(str(path.parent), path.name, height))
-        return _open_folder(path, height)
+        if (path / "tracks.json").is_file() and (path / "silhouettes").is_dir():
+            path = path / "silhouettes"  # all that data_prep.video wrote was given
+        return _open_folder(path, height, on_error, keep, warn)
+    return _open_file(path, height, on_error, keep, warn)
+
+
+def _open_file(path: Path, height: int, on_error: str, keep: str, warn: Warn) -> Source:
+    from data_prep.file_kinds import foreign_archive, is_archive, is_picture, is_sequence_file
+    from data_prep.units import Unit
+
     if path.suffix.lower() in (".npy", ".npz"):
-        return _open_arrays(path, height)
-    if path.suffix.lower() in SEQUENCE_FILES:
-        return FileSequences(path.parent, height, {path.stem: [path]})
-    if path.suffix.lower() in VIDEOS:
+        return ArrayFile(path, height, on_error)
+    if is_sequence_file(path.name):
+        folder = str(path.parent)
+        return FileSequences(path.parent, [Unit((), folder, (), folder, path.name, b"", (), True)], height, on_error)
+    if is_archive(path.name):
+        return _build(path, height, on_error, warn)
+    if advice := foreign_archive(path.name):
+        raise ValueError(f"--data={path}: {advice}")
+    if is_picture(path.name):
+        raise ValueError(f"--data={path} is one picture: give the folder of its sequence, {path.parent}")
+    from data_prep.video.names import SUFFIXES
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"--data={path}: neither silhouettes nor a video; videos are {', '.join(SUFFIXES)}")
+    return VideoSequences(path, height, on_error, keep, warn)
+
+
+def _open_folder(folder: Path, height: int, on_error: str, keep: str, warn: Warn) -> Source:
+    from data_prep.faults import Fault
+    from data_prep.file_kinds import PICTURES, SEQUENCE_FILES
+    from data_prep.walk import walk_folders
+
+    found = walk_folders(folder, "")
+    if not found.units:
+        if found.archives:
+            return _build(folder, height, on_error, warn)
+        if _holds_videos(found):
+            return VideoSequences(folder, height, on_error, keep, warn)
+        held = shorten([*(str(fault) for fault in found.faults), *_not_read(found)]) or "it is empty"
         raise ValueError(
-            f"--data={data} is a video: `python -m data_prep.video {data} --out=<folder>` finds the people in it; give "
-            "that folder"
+            f"--data={folder}: no folder with pictures ({', '.join(PICTURES)}), no sequence file "
+            f"({', '.join(SEQUENCE_FILES)}), no archive and no video in it: {held}"
         )
-    return _build(path, height)
+    faults = [
+        *found.faults,
+        *(Fault(chain[0], "an archive among folders: give it alone") for _, chain in found.archives),
+    ]
+    if faults and on_error == "stop":
+        raise ValueError(f"--data={folder}: {shorten(faults)}. {FIX}")
+    for text in [*map(str, faults), *_not_read(found), *found.notes]:
+        warn(text)
+    return FileSequences(folder, found.units, height, on_error)
 
 
-def align(silhouettes: Shaped[np.ndarray, "..."], height: int, name: str) -> UInt8[np.ndarray, "s height height"]:
-    """Align raw silhouettes uint8 [s, h, w], or take aligned ones; frames without a person are dropped.
-
-    Raises ValueError that names the sequence where nothing is left, or the array is none of silhouettes.
-    """
-    from data_prep.frames import align_sequence
-
-    array = np.asarray(silhouettes)
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    if array.ndim != 3 or array.dtype != np.uint8:
-        raise ValueError(f"{name}: silhouettes are uint8 [s, h, w], not {array.dtype} {list(array.shape)}")
-    try:
-        frames = align_sequence(list(array), height)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not len(frames):
-        raise ValueError(f"{name}: no frame with a person in it; a silhouette is a white body (255) on black")
-    return frames
+def _not_read(found: "Found") -> list[str]:
+    """Say what kinds of files are not read, a sentence each."""
+    kinds: dict[str, list] = {}
+    for one in found.unread:
+        kinds.setdefault(one.suffix, []).append(one)
+    return [
+        f"not read: {sum(one.count for one in group)} files {suffix}, as {group[0].place}/{group[0].example}"
+        for suffix, group in sorted(kinds.items())
+    ]
 
 
-def _open_folder(folder: Path, height: int) -> FileSequences:
-    files: dict[str, list[Path]] = {}
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX", "@eaDir")))
-        place = Path(place)
-        shown = [place / name for name in sorted(names) if not name.startswith(".")]
-        pictures = [path for path in shown if path.suffix.lower() in PICTURES]
-        # The sequence of a folder itself is named after it.
-        name = str(place.relative_to(folder)) if place != folder else folder.resolve().name
-        if pictures:
-            files[name] = pictures
-        for path in shown:
-            if path.suffix.lower() in SEQUENCE_FILES:
-                files[str(path.relative_to(folder).with_suffix(""))] = [path]
-    if not files:
-        raise ValueError(
-            f"--data={folder}: no folder with pictures ({', '.join(PICTURES)}) and no sequence file "
-            f"({', '.join(SEQUENCE_FILES)}) in it"
-        )
-    return FileSequences(folder, height, files)
+def _holds_videos(found: "Found") -> bool:
+    from data_prep.video.names import SUFFIXES
+
+    return any(one.suffix in SUFFIXES for one in found.unread)
 
 
-def _open_arrays(path: Path, height: int) -> ArraySequences:
-    try:
-        content = np.load(path, allow_pickle=False)
-        arrays = {path.stem: content} if path.suffix.lower() == ".npy" else {name: content[name] for name in content}
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"--data={path}: not an array file that can be read ({error})") from error
-    if not arrays:
-        raise ValueError(f"--data={path}: holds no arrays")
-    return ArraySequences([align(array, height, name) for name, array in arrays.items()], height, list(arrays))
-
-
-def _build(path: Path, height: int) -> SilhouetteSource:
-    """Build the records of an archive in a temporary folder, which lasts as long as the process."""
+def _build(path: Path, height: int, on_error: str, warn: Warn) -> SilhouetteSource:
+    """Build the records of archives in a temporary folder, which lasts as long as the process."""
     from data_prep.build import build_dataset
+    from data_prep.file_kinds import without_suffix
 
     folder = tempfile.TemporaryDirectory(prefix="gil_jax_")
     atexit.register(folder.cleanup)
-    return SilhouetteSource(build_dataset("silhouettes", str(path), folder.name, height, name="silhouettes"))
+    # CASIA-B.zip is casia_b: the name says which protocol fits.
+    name = re.sub(r"[^a-z0-9]+", "_", without_suffix(path.resolve().name).lower()).strip("_")
+    name = name if name[:1].isalpha() else f"archive_{name}"
+    built = build_dataset("silhouettes", path, folder.name, height, name=name, on_error=on_error, progress=False)
+    metadata = read_json(built / "metadata.json")
+    if empty := metadata["empty"]:
+        warn(f"no person in {len(empty)} sequences, left out: {shorten(empty)}")
+    if faults := metadata["faults"]:
+        warn(f"{len(faults)} faults, left out: {shorten([': '.join(fault) for fault in faults])}")
+    for note in (*metadata["notes"], *metadata["conversions"]):
+        warn(note)
+    return SilhouetteSource(built)
 
 
 def _check_height(source: SilhouetteSource, height: int) -> SilhouetteSource:
     if source.height != height:
         raise ValueError(f"{source.path} holds silhouettes of height {source.height}, the network takes {height}")
     return source
-
-
-def _table(labels: list[tuple[str, str, str]], lengths: list[int]) -> SequenceTable:
-    subjects, conditions, views = (np.array(column, str) for column in zip(*labels, strict=True))
-    return SequenceTable(subjects, conditions, views, np.array(lengths, np.int64))
-
-
-def _labels(name: str) -> tuple[str, str, str]:
-    """Name subject, condition and view by a path: first, middle and last folder."""
-    parts = name.split(os.sep)
-    if len(parts) < 3:
-        parts = [*parts, *["000"] * (3 - len(parts))]
-    return parts[0], "-".join(parts[1:-1]), parts[-1]
-
-
-def _frames_of(path: Path) -> int:
-    from data_prep.sequence_files import decode_sequence
-
-    try:
-        return len(decode_sequence(path.read_bytes()))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def describe_empty(source: SilhouetteSource | FileSequences | ArraySequences) -> str:
-    """Say which sequences hold nobody; empty text where all hold somebody."""
-    if isinstance(source, SilhouetteSource) or not source.empty:
-        return ""
-    names = [source.names[i] for i in sorted(source.empty)]
-    return f"no person in {len(names)} sequences, left out: {shorten(names)}"

@@ -3,6 +3,7 @@
 n sequences, s frames, h rows, w columns, c channels, p parts, d features, k classes.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,33 @@ class RowsOf:
         return np.asarray(self.array[self.rows[place]])
 
 
-Embeddings = Shaped[np.ndarray, "n p d"] | RowsOf
+class Joined:
+    """Arrays [_, p, d] one after the other, read when rows are asked for; all in the widest of their types."""
+
+    def __init__(self, arrays: "Sequence[Embeddings]"):
+        self.arrays = [array for array in arrays if len(array)] or list(arrays[:1])
+        if len(shapes := {array.shape[1:] for array in self.arrays}) != 1:
+            raise ValueError(f"embeddings of different shapes: {', '.join(map(str, sorted(shapes)))}")
+        self.ends = np.cumsum([len(array) for array in self.arrays])
+        self.shape = (int(self.ends[-1]), *self.arrays[0].shape[1:])
+        self.dtype = np.result_type(*(array[:1].dtype for array in self.arrays))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, place: slice | Int[np.ndarray, " k"]) -> Shaped[np.ndarray, "k p d"]:
+        """Read some of the rows."""
+        rows = np.arange(len(self))[place] if isinstance(place, slice) else place
+        result = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        owner = np.searchsorted(self.ends, rows, side="right")
+        for i in np.unique(owner).tolist():
+            mine = np.flatnonzero(owner == i)
+            array = self.arrays[i]
+            result[mine] = array[rows[mine] - (self.ends[i] - len(array))]
+        return result
+
+
+Embeddings = Shaped[np.ndarray, "n p d"] | RowsOf | Joined
 
 
 class EmbeddingTable(NamedTuple):

@@ -1,6 +1,7 @@
 """From a workdir to embeddings, tables and names: the commands and the Python API."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,8 +17,10 @@ from gil_jax import exported
 from gil_jax.checkpoint import open_checkpoints, save
 from gil_jax.cli import main
 from gil_jax.data.dataset import open_dataset
+from gil_jax.evaluation.evaluator import Evaluator
 from gil_jax.evaluation.store import load_embeddings, save_embeddings
 from gil_jax.evaluation.tables import format_tables
+from gil_jax.train_loop import evaluate
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.types import EmbeddingTable
 
@@ -113,24 +116,8 @@ def test_api_and_commands_agree_on_every_kind_of_input(workdir, walks, folder, t
     capsys.readouterr()
 
 
-def test_wrong_input_is_named(workdir, folder, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
+def test_wrong_files_are_named(workdir, folder, tmp_path, capsys):
     (tmp_path / "junk.npz").write_bytes(b"junk")
-    np.save(tmp_path / "floats.npy", np.zeros((3, 64, 64)))
-    np.save(tmp_path / "black.npy", np.zeros((3, 90, 80), np.uint8))
-    for data, message in (
-        ("nowhere", "no such file or folder"),
-        ("empty", "no folder with pictures"),
-        ("junk.npz", "junk.npz"),
-        ("floats.npy", "floats: silhouettes are uint8"),
-        ("black.npy", "black: no frame with a person"),
-        ("walk.mp4", "data_prep.video"),
-    ):
-        (tmp_path / "walk.mp4").touch()
-        out = tmp_path / "never.npz"
-        assert main(["embed", str(workdir), f"--data={tmp_path / data}", f"--out={out}"]) == 1
-        assert message in capsys.readouterr().err
-        assert not out.exists()
     assert main(["embed", str(tmp_path), f"--data={folder}", "--out=x.npz"]) == 1
     assert "no workdir of a run" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path / "junk.npz")]) == 1
@@ -145,7 +132,7 @@ def test_a_sequence_without_anybody_is_left_out_aloud(workdir, folder, tmp_path,
             frame = cv2.imread(str(folder / "ann" / "walk0" / "000.png"))
             cv2.imwrite(str(copy / name / "walk0" / f"{i}.png"), frame * (name == "ann"))
     assert main(["embed", str(workdir), f"--data={copy}", f"--out={tmp_path / 'out.npz'}"]) == 0
-    assert "no person in 1 sequences, left out: nobody/walk0" in capsys.readouterr().out
+    assert "no person in 1 sequences, left out: nobody/walk0" in capsys.readouterr().err
     assert load_embeddings(tmp_path / "out.npz").table.subjects.tolist() == ["ann"]
 
 
@@ -174,16 +161,25 @@ def test_who_is_it(workdir, folder, walks, tmp_path, capsys):
     assert gil_jax.Gallery(tmp_path / "people.npz").people == {"ann": 8, "ben": 8, "cat": 4}
     np.save(tmp_path / "probe.npy", walks["cat"][1])
     # What data_prep.video writes next to the silhouettes says which frames of the video they are.
-    track = {"subject": "probe", "condition": "000", "view": "000", "first": 120, "last": 310}
-    (tmp_path / "tracks.json").write_text(json.dumps({"version": 1, "videos": [{"tracks": [track]}]}))
+    track = {"track": 3, "subject": "probe", "condition": "000", "view": "000", "first": 120, "last": 310}
+    (tmp_path / "tracks.json").write_text(json.dumps({"version": 1, "videos": [{"fps": 10, "tracks": [track]}]}))
     assert main(["identify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--k=2"]) == 0
     line = capsys.readouterr().out
-    assert line.startswith("probe/000/000, frames 120 to 310: this is cat, 0.")
+    assert line.startswith("probe/000/000, track 3, frames 120 to 310 (0:11.9 to 0:31.0): this is cat, 0.")
     assert line.count(" ann ") + line.count(" ben ") == 1
     assert main(["verify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--name=cat"]) == 0
     assert "this is cat" in capsys.readouterr().out
-    assert main(["verify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--name=ann"]) == 0
+    command = ["verify", str(workdir), gallery, f"--data={tmp_path / 'probe.npy'}", "--name=ann"]
+    assert main(command) == 3
     assert "this is not ann" in capsys.readouterr().out
+    assert main([*command, "--format=json"]) == 3
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["sequence"], answer["name"], answer["accepted"], answer["track"]) == (
+        "probe/000/000",
+        "ann",
+        False,
+        3,
+    )
     assert main(["forget", gallery, "--name=cat"]) == 0
     assert main(["forget", gallery, "--name=cat"]) == 1
     assert "nobody is called 'cat'; enrolled are ann, ben" in capsys.readouterr().err
@@ -257,12 +253,36 @@ def test_a_gallery_refuses_what_does_not_fit_and_stays_as_it_was(tmp_path):
             gallery.enroll("b", embeddings, network=network)
     with pytest.raises(ValueError, match="no name for a person"):
         gallery.enroll(" ", walks[1])
+    with pytest.raises(ValueError, match="compares by cosine distance, not euclidean"):
+        gil_jax.Gallery(tmp_path / "g.npz", metric="euclidean").enroll("b", walks[1])
+    with pytest.raises(ValueError, match="--k=0: give the number of people"):
+        gallery.identify(walks[1], k=0)
     assert (tmp_path / "g.npz").read_bytes() == before
     (one,) = gallery.identify(walks[1, 0], false_accept_rate=0.01)
     assert one.threshold == np.inf  # a single person: there is nothing to tell a stranger by
     assert one.candidates[0].score is None
     assert gil_jax.Gallery(tmp_path / "g.npz").forget("a") == 2
     assert gallery.people == {}
+
+
+def test_a_gallery_grows_and_shrinks_row_by_row(tmp_path):
+    rng = np.random.default_rng(4)
+    walks = _people(3, 4, rng).astype(np.float16)
+    gallery = gil_jax.Gallery(tmp_path / "g.npz")
+    assert gallery.enroll_all({"b": walks[1, :3], "a": walks[0, :2]}) == {"b": 3, "a": 2}
+    assert gallery.forget("a") == 2
+    # Sequences without labels are never taken for those that are there.
+    assert gallery.enroll("b", walks[1, 3]) == 4
+    assert gallery.enroll("c", walks[2, :2], labels=["x", "y"]) == 2
+    assert gallery.enroll("c", walks[2, 2:].astype(np.float32), labels=["y", "z"]) == 3
+    table, about = load_embeddings(tmp_path / "g.npz")
+    assert list(zip(table.subjects.tolist(), table.conditions.tolist(), strict=True)) == [
+        ("b", "1"), ("b", "2"), ("b", "3"), ("b", "4"), ("c", "x"), ("c", "y"), ("c", "z"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(table.embeddings, np.concatenate([walks[1], walks[2, [0, 2, 3]]]))
+    assert (table.embeddings.dtype, about["metric"]) == (np.float32, "euclidean")
+    with pytest.raises(ValueError, match="embeddings of different shapes"):
+        gallery.enroll_all({"d": walks[0], "e": walks[0, :, :2]})
 
 
 def test_two_writers_lose_nothing(tmp_path):
@@ -281,13 +301,13 @@ def test_two_writers_lose_nothing(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
-def _embedding_file(path, noise, trained=(), people=12):
+def _embedding_file(path, noise, trained=(), people=12, **more):
     rng = np.random.default_rng(3)
     names = [(f"{p:03d}", c, v) for p in range(people) for c in ("nm-01", "nm-05", "bg-01") for v in ("000", "090")]
     centres = rng.normal(size=(people, 1, 2, 3)).repeat(6, axis=1).reshape(-1, 2, 3)
     values = (centres + noise * rng.normal(size=centres.shape)).astype(np.float32)
     table = EmbeddingTable(values, *(np.array(column) for column in zip(*names, strict=True)))
-    about = {"data": "d", "step": 5, "dataset": "casia_b"}
+    about = {"data": "d", "step": 5, "dataset": "casia_b", **more}
     if trained:
         about["trained"] = [{"workdir": "w", "name": "casia_b", "fingerprint": "d", "train": list(trained)}]
     save_embeddings(path, table, values, about)
@@ -317,6 +337,37 @@ def test_files_are_evaluated_compared_and_tabulated(tmp_path, capsys):
     assert text.count("{") == text.count("}")
 
 
+def test_protocol_and_split_are_those_of_the_workdir_unless_the_data_are_others(tmp_path, capsys):
+    split = _split(tmp_path, ["002", "003", "004"])
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"gallery": ["nm-01"], "probes": {"LATER": ["nm-05"]}}))
+    path = _embedding_file(tmp_path / "a.npz", 0.3, trained=["011"], protocol=str(own), split=str(split))
+    assert main(["evaluate", str(path), "--samples=20"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(
+        f"protocol {own}: that of w, whose network computed the embeddings; split {split}: that of w\n"
+    )
+    assert "3 people" in text
+    assert "LATER" in text
+    assert main(["evaluate", str(path), "--samples=20", "--protocol=casia_b", "--latex"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("\\begin{table*}")
+    assert said.err == ""
+    report = gil_jax.evaluate(path, samples=20)
+    assert (report["split"], report["people"], list(report["rank1"])) == ("split", 3, ["LATER"])
+    split.unlink()
+    report = gil_jax.evaluate(path, samples=20)
+    assert "is gone" in report["chosen"]
+    assert (report["split"], report["people"]) == ("not-trained", 11)
+    # Of other data: the protocol that is called as they are, and everybody.
+    other = _embedding_file(tmp_path / "b.npz", 0.3, protocol=str(own), split="first-4")
+    report = gil_jax.evaluate(other, samples=20)
+    assert (report["protocol"], report["people"]) == ("casia_b", 12)
+    assert report["chosen"] == "protocol casia_b: by the name of the data set"
+    nothing = gil_jax.evaluate(_embedding_file(tmp_path / "c.npz", 0.3, dataset="mine"), samples=20)
+    assert nothing["chosen"] == "protocol casia_b: the file names no other"
+
+
 def _split(folder, test):
     path = folder / "split.json"
     path.write_text(json.dumps({"train": ["011"], "test": test}))
@@ -338,6 +389,27 @@ def test_records_are_embedded_and_evaluated_as_training_does_it(workdir, tiny_co
     assert jax.device_count() == 8
 
 
+def test_probes_without_labels_are_in_the_submission_alone(workdir, tiny_config, tmp_path, capsys):
+    (tmp_path / "hid.json").write_text(
+        json.dumps({"gallery": "rest", "probes": {"S": ["006/*/*"]}, "unlabelled": ["006"], "views": "together"})
+    )
+    copy = shutil.copytree(workdir, tmp_path / "workdir")
+    tiny_config.data.update({"split": "first-4", "protocol": str(tmp_path / "hid.json")})
+    report = evaluate(tiny_config, str(copy))
+    assert report["rank1"] == {}
+    assert Evaluator.metrics(report) == {}
+    (path,) = (copy / "eval").glob("*.csv")
+    text = capsys.readouterr().out
+    assert str(path) in text
+    assert "step 7: 1 people" in text
+    unlabelled = report["compared"]["S"]["unlabelled"]
+    assert f"{unlabelled} unlabelled probes, which are in the submission file" in " ".join(text.split())
+    header, *lines = path.read_text().splitlines()
+    assert header.split(",")[:2] == ["sequence", "rank1"]
+    assert len(lines) == unlabelled == 20
+    assert all(line.startswith("006/") and line.split(",")[1:] == ["005"] * 20 for line in lines)
+
+
 @pytest.mark.parametrize("suffix", ["stablehlo", "onnx"])
 def test_an_exported_network_needs_no_model_code(suffix, workdir, walks, tmp_path, capsys, monkeypatch):
     file = tmp_path / f"network.{suffix}"
@@ -352,7 +424,7 @@ def test_an_exported_network_needs_no_model_code(suffix, workdir, walks, tmp_pat
         loaded = gil_jax.load(file)
         found = loaded.embed(sequences)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    assert loaded.fingerprint == original.fingerprint
+    assert loaded.about == original.about
     # What differs is not kept.
     monkeypatch.setattr(exported, "_compare", lambda *_: 1.1e-4)
     for writer in ("_write_stablehlo", "_write_onnx"):

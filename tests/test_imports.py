@@ -80,6 +80,8 @@ NEVER = {
 # Imported within functions alone, so that gil_jax works without it.
 LATE = {
     "gil_jax/raw_input.py": {"data_prep"},
+    "gil_jax/raw_sequences.py": {"data_prep"},
+    "gil_jax/video_input.py": {"data_prep"},
     "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
     "gil_jax/evaluation/index.py": {"usearch"},
 }

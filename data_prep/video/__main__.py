@@ -17,70 +17,52 @@ tracks, 2 where some of it is doubtful (PROBLEM), 1 where a video gave none or c
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from data_prep.video.names import SUFFIXES, labels_of, list_videos
+from data_prep.video.folder import VideoOptions, describe_unread, write_videos
+from data_prep.video.names import list_videos
 from data_prep.video.network import INPUTS
-from data_prep.video.outputs import PICTURES, SILHOUETTES, report, write_video
+from data_prep.video.outputs import PICTURES, SILHOUETTES, report
 from data_prep.video.quality import Limits
-from data_prep.video.run import VideoTracks, open_source
-
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} frames [{elapsed}<{remaining}, {rate_fmt}]"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(arguments)
-    limits = Limits(options.least_frames, options.least_height, options.least_quality)
+    given = _parser().parse_args(arguments)
+    options = VideoOptions(
+        given.condition,
+        given.view,
+        given.masks,
+        given.model,
+        given.person_class,
+        given.model_input,
+        Limits(given.least_frames, given.least_height, given.least_quality),
+    )
     try:
-        listing = list_videos(options.videos, options.masks)
+        listing = list_videos(given.videos, given.masks)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 1
-    root = options.videos if options.videos.is_dir() else options.videos.parent
-    taken: dict[tuple[str, ...], Path] = {}
+    root = given.videos if given.videos.is_dir() else given.videos.parent
     statuses = []
-    for number, path in enumerate(listing.videos, start=1):
-        labels = labels_of(path, root, options.condition, options.view)
-        try:
-            if labels[:3] in taken:
-                raise ValueError(f"{path}: {'/'.join(labels[:3])} is {taken[labels[:3]]} already: rename one of them")
-            taken[labels[:3]] = path
-            source = open_source(path, options.masks, options.model, options.person_class, options.model_input)
-            step = 1 / (source.passes + 1)  # the last pass is for the pictures
-            with tqdm(
-                total=source.info.frames,
-                desc=f"{number}/{len(listing.videos)} {path.name}",
-                unit="frame",
-                bar_format=_BAR,
-                mininterval=0.5,
-            ) as bar:
-                video = VideoTracks(labels.subject, source, limits)
-                written = write_video(video, path, labels, options.out, partial(_advance, bar, step))
-            statuses.append(written.status)
-            tqdm.write(report(written, options.least_frames))
-        except ValueError as error:
+    for _, written in write_videos(listing, root, given.out, options):
+        if isinstance(written, ValueError):
             statuses.append("failed")
-            tqdm.write(f"PROBLEM  {error}")
-    for suffix, paths in listing.unread.items():
+            tqdm.write(f"PROBLEM  {written}")
+        else:
+            statuses.append(written.status)
+            tqdm.write(report(written, given.least_frames))
+    for text in describe_unread(listing, root):
         statuses.append("doubtful")
-        names = ", ".join(str(path.relative_to(root)) for path in paths[:3])
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        print(f"PROBLEM  not read: {names}{more}: {suffix} is no video here (videos are {', '.join(SUFFIXES)})")
+        print(f"PROBLEM  {text}")
     if any(status != "failed" for status in statuses):
         print(
-            f"Look at {options.out / PICTURES}, then:\n"
-            f"python -m data_prep.build silhouettes --raw={options.out / SILHOUETTES} --name=<your name for it>"
+            f"Look at {given.out / PICTURES}, then:\n"
+            f"python -m data_prep.build silhouettes --raw={given.out / SILHOUETTES} --name=<your name for it>"
         )
     return 1 if "failed" in statuses else 2 if "doubtful" in statuses else 0
-
-
-def _advance(bar: tqdm, step: float) -> None:
-    """Move a progress bar by a part of a frame, not beyond its end."""
-    bar.update(min(step, bar.total - bar.n))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -27,8 +27,10 @@ class Written(NamedTuple):
     status: str
 
 
-def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick: Tick) -> Written:
-    """Write the tracks of a video, all or none, its pictures, and its entry of tracks.json.
+def write_video(
+    video: VideoTracks, path: Path, labels: Labels, out: Path, tick: Tick, pictures: bool = True
+) -> Written:
+    """Write the tracks of a video, all or none, its pictures if they are wanted, and its entry of tracks.json.
 
     One kept person is <subject>/<condition>/<view>, several are <subject>-<number>/<condition>/<view>. What an earlier
     run wrote for the same video is replaced. Raises ValueError for a file that is no video.
@@ -38,13 +40,13 @@ def write_video(video: VideoTracks, path: Path, labels: Labels, out: Path, tick:
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=out) as partial:
         entries = []
         with open(Path(partial) / "spool", "w+b") as spool:
-            for track in video.tracks(tick, spool):
+            for track in video.tracks(tick, spool if pictures else None):
                 _write_silhouettes(Path(partial) / str(track.number), track)
                 entries.append(_track_entry(track))
             entries.sort(key=lambda entry: entry["track"])
             spool.seek(0)
             files = []
-            if video.summary.frames:
+            if video.summary.frames and pictures:
                 frames = video.source.pictures()
                 fps = video.source.info.fps
                 files = draw_video(frames, spool, video.verdicts, fps, name, out / PICTURES, tick)

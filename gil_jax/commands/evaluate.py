@@ -3,19 +3,20 @@
 import argparse
 import ast
 import json
+import sys
 from pathlib import Path
 
-from gil_jax.commands.embed import DATA_HELP, open_model
+from gil_jax.commands.embed import DATA_HELP, add_reading, open_data, open_model
 from gil_jax.data.files import write_atomically
-from gil_jax.data.protocols import PROTOCOLS, load_protocol
+from gil_jax.data.protocols import PROTOCOLS
 from gil_jax.embed_file import embed_to_file
-from gil_jax.evaluate_file import choose_people, compare, evaluate, take_rows
+from gil_jax.evaluate_file import choose_people, choose_settings, compare, evaluate, take_rows
 from gil_jax.evaluation.distances import METRICS
 from gil_jax.evaluation.report import format_report
 from gil_jax.evaluation.store import load_embeddings
 from gil_jax.evaluation.submission import submission
 from gil_jax.evaluation.tables import STYLES, format_tables
-from gil_jax.raw_input import open_silhouettes
+from gil_jax.raw_input import warn_on_stderr
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -24,10 +25,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("embeddings", metavar="FILE.npz", help="of `embed`; made, or made again, with --model")
     command.add_argument("--model", help="with --data: a workdir or an exported file that computes the embeddings")
     command.add_argument("--data", help=DATA_HELP)
+    add_reading(command)
     command.add_argument("--step", type=int, help="the checkpoint of --model")
     command.add_argument("--height", type=int, help="of the silhouettes of --model, where it does not say it")
-    command.add_argument("--protocol", default="casia_b", help=f"a JSON file, or one of {', '.join(PROTOCOLS)}")
-    command.add_argument("--split", default="", help="lt, first-N or a JSON file; default: who did not train")
+    command.add_argument(
+        "--protocol",
+        default="",
+        help=f"a JSON file, or one of {', '.join(PROTOCOLS)}; default: that of the network's workdir",
+    )
+    command.add_argument(
+        "--split", default="", help="lt, first-N or a JSON file; default: that of the workdir, or who did not train"
+    )
     command.add_argument("--metric", default="euclidean", choices=METRICS)
     command.add_argument("--rerank", type=_rerank, metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, e.g. 6,6,0.3")
     command.add_argument("--samples", type=int, default=1000, help="draws of the bootstrap over people")
@@ -49,15 +57,19 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError("--model and --data go together: the network, and the silhouettes that it embeds")
     if options.model:
         model = open_model(options)
-        source = open_silhouettes(options.data, model.height)
-        held = embed_to_file(model, source, options.embeddings, name=options.data, progress=True)
+        held = embed_to_file(model, open_data(options, model), options.embeddings, progress=True)
     else:
         held = load_embeddings(options.embeddings)
-    protocol = load_protocol(options.protocol)
-    settings = (protocol, options.split, options.metric, options.rerank, options.samples)
-    report = evaluate(held, *settings)
+    for text in held.about.get("left_out", []):
+        warn_on_stderr(text)
+    protocol, split, chosen = choose_settings(held, options.protocol, options.split)
+    settings = (protocol, split, options.metric, options.rerank, options.samples)
+    report = evaluate(held, *settings) | {"chosen": chosen}
     if options.out:
         write_atomically(options.out, json.dumps(report, indent=1) + "\n")
+    if chosen:
+        # A table for a paper goes into a file.
+        print(chosen, file=sys.stderr if options.style else sys.stdout)
     print(
         format_tables([report], options.style)
         if options.style
@@ -71,7 +83,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 f"{pair['difference']:+.2f}, 95 % over people {low:+.2f} to {high:+.2f}"
             )
     if options.submission:
-        table = take_rows(held.table, choose_people(held, protocol, options.split)[0])
+        table = take_rows(held.table, choose_people(held, protocol, split)[0])
         text = submission(table, protocol, options.metric, options.rerank)
         if text is None:
             raise ValueError(f"--submission: the protocol {protocol.name} finds no probes without labels in these data")

@@ -1,17 +1,22 @@
 """python -m gil_jax enroll | identify | verify | forget: who is it?"""
 
 import argparse
-import json
-from pathlib import Path
 
 import numpy as np
 
-from gil_jax.commands.embed import DATA_HELP, add_model, open_model
+from gil_jax.commands.answers import FORMATS, Answers, write_identified, write_verified
+from gil_jax.commands.embed import DATA_HELP, add_model, add_reading, open_data, open_model
+from gil_jax.data.lookups import names_of
 from gil_jax.evaluation.distances import METRICS
-from gil_jax.gallery import INDEXES, Gallery, Identification
+from gil_jax.evaluation.store import is_embedding_file, load_embeddings
+from gil_jax.gallery import INDEXES, Gallery
 from gil_jax.model import Model
-from gil_jax.raw_input import describe_empty, open_silhouettes
+from gil_jax.raw_input import warn_on_stderr
+from gil_jax.raw_sequences import describe_left_out
 from gil_jax.types import EmbeddingTable
+from gil_jax.video_input import VideoSequences, read_tracks
+
+NOT_ACCEPTED = 3  # exit status of `verify`; 1 is an error, 2 a wrong command line
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -19,7 +24,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("enroll", help="add people to a gallery file")
     _add_inputs(command)
     command.add_argument("--name", help="who all of the sequences are; without it, the first folder of each path")
-    command.add_argument("--metric", default="euclidean", choices=METRICS, help="of a new gallery")
+    command.add_argument("--metric", default="", choices=METRICS, help="of a new gallery (euclidean)")
     command.set_defaults(run=_enroll)
 
     command = commands.add_parser(
@@ -29,12 +34,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--k", type=int, default=3, help="people to print for each sequence")
     command.add_argument("--index", default="exact", choices=INDEXES, help="usearch: approximate, for large galleries")
     _add_rate(command)
+    _add_format(command)
     command.set_defaults(run=_identify)
 
-    command = commands.add_parser("verify", help="tell whether sequences are of the person they claim to be")
+    command = commands.add_parser(
+        "verify",
+        help="tell whether sequences are of the person they claim to be",
+        description=f"Exit status: 0 where all sequences are accepted, {NOT_ACCEPTED} where one is not, 1 after errors.",
+    )
     _add_inputs(command)
     command.add_argument("--name", required=True, help="who it is said to be")
     _add_rate(command)
+    _add_format(command)
     command.set_defaults(run=_verify)
 
     command = commands.add_parser("forget", help="remove a person from a gallery file, or list who is in it")
@@ -43,62 +54,38 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_forget)
 
 
-def format_identification(name: str, found: Identification) -> str:
-    """Write one line: the sequence, the person or "unknown", and the nearest people."""
-    nearest = "  ".join(f"{c.name} {c.distance:.3f}{_score(c.score)}" for c in found.candidates)
-    best = found.candidates[0]
-    answer = f"this is {found.name}{_score(best.score)}" if found.name is not None else "unknown"
-    return f"{name}: {answer}   [nearest: {nearest}; threshold {found.threshold:.3f}]"
-
-
 def _enroll(options: argparse.Namespace) -> None:
-    model, table = _embed(options)
-    people, labels = {}, {}
-    for name in sorted({options.name or subject for subject in table.subjects.tolist()}):
-        rows = np.flatnonzero(table.subjects == name) if not options.name else np.arange(len(table.subjects))
-        people[name] = table.embeddings[rows]
-        columns = (table.subjects, table.conditions, table.views)[0 if options.name else 1 :]
-        labels[name] = ["/".join(parts) for parts in zip(*(c[rows].tolist() for c in columns), strict=True)]
-    held = Gallery(options.gallery, options.metric).enroll_all(people, model.fingerprint, labels)
-    for name, count in held.items():
-        print(f"{name}: {len(people[name])} sequences enrolled, {count} in {options.gallery}")
+    gallery = Gallery(options.gallery, options.metric)
+    model = open_model(options)
+    if gallery.path.exists():
+        gallery.check(model.fingerprint)
+    table, _ = _embed(options, model, one_each=True)
+    if options.name:
+        names = [options.name] * len(table.subjects)
+        labels = names_of(table, np.arange(len(names)))
+    else:
+        names = table.subjects.tolist()
+        labels = ["/".join(pair) for pair in zip(table.conditions.tolist(), table.views.tolist(), strict=True)]
+    gallery.enroll_rows(names, table.embeddings, model.fingerprint, labels)
+    held = gallery.people
+    for name, count in zip(*np.unique(names, return_counts=True), strict=True):
+        print(f"{name}: {count} sequences enrolled, {held.get(str(name), 0)} in {options.gallery}")
 
 
 def _identify(options: argparse.Namespace) -> None:
-    model, table = _embed(options)
-    found = Gallery(options.gallery, index=options.index).identify(
-        table.embeddings[:], options.k, options.far, model.fingerprint
-    )
-    frames = frames_of_tracks(options.data)
-    for name, one in zip(_names(table), found, strict=True):
-        print(format_identification(name + frames.get(name, ""), one))
+    gallery, model = Gallery(options.gallery, index=options.index), open_model(options)
+    gallery.check(model.fingerprint)
+    table, answers = _embed(options, model)
+    write_identified(answers, gallery.identify(table.embeddings[:], options.k, options.far, model.fingerprint))
 
 
-def frames_of_tracks(data: str) -> dict[str, str]:
-    """Read which frames of a video the sequences of `data` show: {"street-3/nm-01/000": ", frames 120 to 310"}.
-
-    data: the folder of silhouettes that `data_prep.video` wrote next to its tracks.json, or the folder of both. Empty
-    for other data, and where tracks.json can't be read.
-    """
-    folder = Path(data)
-    path = next((path for path in (folder / "tracks.json", folder.parent / "tracks.json") if path.is_file()), None)
-    try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"] if path else []
-        tracks = [track for video in videos for track in video["tracks"]]
-        return {
-            f"{track['subject']}/{track['condition']}/{track['view']}": f", frames {track['first']} to {track['last']}"
-            for track in tracks
-        }
-    except (ValueError, LookupError, TypeError):
-        return {}
-
-
-def _verify(options: argparse.Namespace) -> None:
-    model, table = _embed(options)
-    found = Gallery(options.gallery).verify(options.name, table.embeddings[:], options.far, model.fingerprint)
-    for name, (accepted, claimed) in zip(_names(table), found, strict=True):
-        answer = "this is" if accepted else "this is not"
-        print(f"{name}: {answer} {claimed.name}{_score(claimed.score)}   [distance {claimed.distance:.3f}]")
+def _verify(options: argparse.Namespace) -> int:
+    gallery, model = Gallery(options.gallery), open_model(options)
+    gallery.check(model.fingerprint, options.name)
+    table, answers = _embed(options, model)
+    found = gallery.verify(options.name, table.embeddings[:], options.far, model.fingerprint)
+    write_verified(answers, found)
+    return 0 if all(accepted for accepted, _ in found) else NOT_ACCEPTED
 
 
 def _forget(options: argparse.Namespace) -> None:
@@ -110,28 +97,39 @@ def _forget(options: argparse.Namespace) -> None:
     print(f"{options.name}: {gallery.forget(options.name)} sequences removed from {options.gallery}")
 
 
-def _embed(options: argparse.Namespace) -> tuple[Model, EmbeddingTable]:
-    model = open_model(options)
-    source = open_silhouettes(options.data, model.height)
-    table = model.embed_source(source, progress=len(source.table.lengths) > 100)
-    if left_out := describe_empty(source):
-        print(f"warning: {left_out}")
-    return model, table
-
-
-def _names(table: EmbeddingTable) -> list[str]:
-    columns = (table.subjects.tolist(), table.conditions.tolist(), table.views.tolist())
-    return ["/".join(labels) for labels in zip(*columns, strict=True)]
-
-
-def _score(score: float | None) -> str:
-    return "" if score is None else f", {score:.2f}"
+def _embed(options: argparse.Namespace, model: Model, one_each: bool = False) -> tuple[EmbeddingTable, Answers]:
+    """Embed --data, or take the embeddings of a file. one_each: a video is to show one person."""
+    if is_embedding_file(options.data):
+        table, about = load_embeddings(options.data)
+        if about.get("network") != model.fingerprint:
+            raise ValueError(
+                f"--data={options.data} holds embeddings of network {about.get('network')}, {options.model} is "
+                f"{model.fingerprint}: use the same workdir and step, or embed again"
+            )
+        tracks = {}
+    else:
+        source = open_data(options, model)
+        if isinstance(source, VideoSequences) and one_each:
+            source.check_one_each()
+        table = model.embed_source(source, progress=len(source.table.lengths) > 100)
+        for text in describe_left_out(source):
+            warn_on_stderr(text)
+        tracks = read_tracks(source.folder if isinstance(source, VideoSequences) else options.data)
+    names = names_of(table, np.arange(len(table.subjects)))
+    return table, Answers(names, tracks, getattr(options, "format", "text"))
 
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
     add_model(command)
     command.add_argument("--gallery", required=True, metavar="FILE.npz")
-    command.add_argument("--data", required=True, help=DATA_HELP)
+    command.add_argument("--data", required=True, help=f"{DATA_HELP}; or a file of `embed`")
+    add_reading(command)
+
+
+def _add_format(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--format", default="text", choices=FORMATS, help="json: an object a line for each sequence; csv: with a header"
+    )
 
 
 def _add_rate(command: argparse.ArgumentParser) -> None:

@@ -57,12 +57,12 @@ def find_dataset(data_dir: str | os.PathLike, name: str, height: int) -> Path:
 class SilhouetteSource:
     """Sequences of a built data set: source[i] is uint8 [s, height, height], the aligned frames of record i.
 
-    path: the folder of a built data set, from `find_dataset`. table: labels and lengths of all records; fingerprint: of
-    labels and frames, the same for every packing of the same raw data; plan: a hash of the raw files' names, sizes and
-    times. cache: "memmap" decodes everything once into a flat file in the same folder (height * height bytes a frame),
-    which is read instead. check: compare the number of records of every shard, and the labels and lengths of its first
-    and last one, with metadata.json; False opens a damaged data set to look at it. A pickled source opens its files
-    again where it arrives.
+    path: the folder of a built data set, from `find_dataset`; dataset: its name. table: labels and lengths of all
+    records; fingerprint: of labels and frames, the same for every packing of the same raw data; plan: a hash of the raw
+    files' names, sizes and times. cache: "memmap" decodes everything once into a flat file in the same folder (height *
+    height bytes a frame), which is read instead. check: compare the number of records of every shard, and the labels
+    and lengths of its first and last one, with metadata.json; False opens a damaged data set to look at it. A pickled
+    source opens its files again where it arrives.
 
     Raises ValueError for a folder that holds no such data set or a damaged one, also when a record is read whose
     labels or length are not those of the table; OSError where the cache can't be written.
@@ -82,6 +82,7 @@ class SilhouetteSource:
             self.table = SequenceTable(subjects, conditions, views, lengths)
             self.height, self.fingerprint = int(metadata["height"]), str(metadata["fingerprint"])
             self.plan = str(metadata.get("plan", ""))
+            self.dataset = str(info["name"])
             split = info["splits"][0]
             counts = [int(count) for count in split["shardLengths"]]
             prefix = f"{info['name']}-{split['name']}.array_record"

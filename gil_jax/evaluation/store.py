@@ -47,6 +47,15 @@ def save_embeddings(path: str | os.PathLike, labels: EmbeddingTable, embeddings:
         tmp_path.unlink(missing_ok=True)
 
 
+def is_embedding_file(path: str | os.PathLike) -> bool:
+    """Tell a file of `save_embeddings` from another npz, and from everything else."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return {"about.npy", "embeddings.npy"} <= set(file.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
 def load_embeddings(path: str | os.PathLike) -> EmbeddingFile:
     """Read a file of `save_embeddings`; its embeddings are memory-mapped. Raises ValueError for another file."""
     path = Path(path)
@@ -71,8 +80,7 @@ def load_embeddings(path: str | os.PathLike) -> EmbeddingFile:
 
 
 def _with_header(embeddings: Embeddings) -> Iterable[bytes]:
-    first = embeddings[:1]
-    dtype = np.float16 if first.dtype == np.float16 else np.float32
+    dtype = np.float16 if embeddings[:1].dtype == np.float16 else np.float32
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": embeddings.shape}
     buffer = _Bytes()
     np.lib.format.write_array_header_2_0(buffer, header)
