@@ -40,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "verify",
         help="tell whether sequences are of the person they claim to be",
-        description=f"Exit status: 0 where all sequences are accepted, {NOT_ACCEPTED} where one is not, 1 after errors.",
+        description=f"Exit status: 0 if all sequences are accepted, {NOT_ACCEPTED} if one is not, 1 after errors.",
     )
     _add_inputs(command)
     command.add_argument("--name", required=True, help="who it is said to be")
