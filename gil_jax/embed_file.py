@@ -37,6 +37,7 @@ def embed_to_file(
             raise ValueError(f"--out={out} is a gallery of people: give another name")
         if all(held.about.get(key) == value for key, value in wanted.items()):
             return held
+    rows = np.arange(len(source.table.lengths))  # people in videos are followed now
     out.parent.mkdir(parents=True, exist_ok=True)
     # Batches are sorted by length: rows come in any order, so they are collected in a file first.
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
@@ -44,7 +45,7 @@ def embed_to_file(
         def allocate(shape: tuple[int, ...]) -> np.ndarray:
             return np.lib.format.open_memmap(Path(folder, "rows.npy"), "w+", dtype, shape)
 
-        table = model.embed_source(source, allocate=allocate, progress=progress)
+        table = model.embed_source(source, rows, allocate, progress)
         about = {**model.about, **wanted, "kind": "embeddings", "dataset": name or source.dataset}
         about["left_out"] = describe_left_out(source)
         save_embeddings(out, table, table.embeddings, about)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -24,7 +25,7 @@ def evaluate(
     metric: str = "euclidean",
     rerank: tuple[int, int, float] | None = None,
     samples: int = 1000,
-) -> dict:
+) -> dict[str, Any]:
     """Evaluate a file of embeddings.
 
     embeddings: a file that `embed_to_file` or `python -m gil_jax embed` wrote. protocol: its name, a JSON file or a

@@ -97,7 +97,7 @@ def _open_folder(folder: Path, height: int, on_error: str, keep: str, warn: Warn
         )
     faults = [
         *found.faults,
-        *(Fault(chain[0], "an archive among folders: give it alone") for _, chain in found.archives),
+        *(Fault(str(chain[0]), "an archive among folders: give it alone") for _, chain in found.archives),
     ]
     if faults and on_error == "stop":
         raise ValueError(f"--data={folder}: {shorten(faults)}. {FIX}")

@@ -92,9 +92,10 @@ class VideoSequences:
     def _files(self) -> FileSequences:
         from data_prep.walk import walk_folders
 
+        folder = self.folder  # after which the videos are known
         # A folder that is kept may hold other videos, too.
-        wanted = {str(self.folder / track["folder"]) for video in self.videos for track in video["tracks"]}
-        silhouettes = self.folder / "silhouettes"
+        wanted = {str(folder / track["folder"]) for video in self.videos for track in video["tracks"]}
+        silhouettes = folder / "silhouettes"
         units = [unit for unit in walk_folders(silhouettes, "").units if unit.place in wanted]
         return FileSequences(silhouettes, units, self.height)
 

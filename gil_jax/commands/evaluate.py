@@ -64,7 +64,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         warn_on_stderr(text)
     protocol, split, chosen = choose_settings(held, options.protocol, options.split)
     settings = (protocol, split, options.metric, options.rerank, options.samples)
-    report = evaluate(held, *settings) | {"chosen": chosen}
+    report = {**evaluate(held, *settings), "chosen": chosen}
     if options.out:
         write_atomically(options.out, json.dumps(report, indent=1) + "\n")
     if chosen:

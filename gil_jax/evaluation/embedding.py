@@ -24,8 +24,10 @@ Allocate = Callable[[tuple[int, ...]], np.ndarray]
 class Sequences(Protocol):
     """Aligned sequences with their labels: source[i] -> uint8 [s, height, height]; a built data set, or files."""
 
-    table: SequenceTable
     height: int
+
+    @property
+    def table(self) -> SequenceTable: ...  # noqa: D102
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "s h h"]: ...
 
