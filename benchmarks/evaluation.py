@@ -6,7 +6,7 @@ python -m benchmarks.evaluation --sequences=0 --large=0 --enrolled=100000 --part
 All get the same embeddings and have to agree on every rank-1 cell. The rivals are given their best form: inner products
 of one probe with all of the gallery by one matrix product a part, norms computed once, then an argsort for each gallery
 view. The time for --large is computed from a block that is measured against a memory-mapped gallery of that size.
---enrolled: a gallery file of so many sequences, four of each person, float16: enroll, identify, forget.
+--enrolled: a gallery file of that many sequences, four of each person, float16: enroll, identify, forget.
 """
 
 import argparse

@@ -23,7 +23,7 @@ def embed_to_file(
 ) -> EmbeddingFile:
     """Embed all sequences of a source into a file, or return the file that holds just these already.
 
-    dtype: "float32", or "float16" for half the size. name: of the data set, that of the source if empty. Memory does
+    dtype: "float32", or "float16" for half the size. name: of the data set, by default of the source. Memory does
     not grow with the number of sequences. The file's `about` says what was left out. Raises ValueError as
     `Model.embed_source` does, and where `out` is another file.
     """

@@ -93,7 +93,7 @@ def choose_settings(held: EmbeddingFile, protocol: str | Protocol, split: str) -
     """Choose protocol and split where they are not given: (protocol, split, a sentence on where they come from).
 
     Those of the workdir that the embeddings are of, where these are its data; else the protocol of the data set's name,
-    that of the workdir, or casia_b. The sentence is empty where both are given.
+    the one of the workdir, or casia_b. The sentence is empty where both are given.
     """
     about, said = held.about, []
     trained = (about.get("trained") or [{}])[0]
@@ -102,7 +102,7 @@ def choose_settings(held: EmbeddingFile, protocol: str | Protocol, split: str) -
     theirs = about.get("protocol", "")
     if not protocol:
         if theirs and (same_data or dataset not in PROTOCOLS):
-            protocol, reason = theirs, f"that of {workdir}, whose network computed the embeddings"
+            protocol, reason = theirs, f"from {workdir}, whose network computed the embeddings"
         elif dataset in PROTOCOLS:
             protocol, reason = dataset, "by the name of the data set"
         else:
@@ -114,7 +114,7 @@ def choose_settings(held: EmbeddingFile, protocol: str | Protocol, split: str) -
             said.append(f"split: everybody who did not train, for {split} of {workdir} is gone")
             split = ""
         else:
-            said.append(f"split {split}: that of {workdir}")
+            said.append(f"split {split}: from {workdir}")
     return load_protocol(protocol) if isinstance(protocol, str) else protocol, split, "; ".join(said)
 
 

@@ -38,7 +38,7 @@ def open_silhouettes(
     folder with pictures and every npy, npz or pickle is a sequence, labelled by its path; an archive, or a folder of
     archives, of <subject>/<condition>/<view>/; an npy [s, h, w], or an npz of such arrays; a video or a folder of
     videos, in which data_prep.video follows the people when they are first asked for.
-    height: that of the network. on_error: "stop" at what can't be read, or "skip" it. keep: a folder for what is found
+    height: of the network. on_error: "stop" at what can't be read, or "skip" it. keep: a folder for what is found
     in videos. warn: called with what is not read. Raises FileNotFoundError or ValueError that names the fix.
     """
     path = Path(data).expanduser()

@@ -124,7 +124,7 @@ def test_wrong_files_are_named(workdir, folder, tmp_path, capsys):
     assert "is not a file of embeddings" in capsys.readouterr().err
 
 
-def test_a_sequence_without_anybody_is_left_out_aloud(workdir, folder, tmp_path, capsys):
+def test_a_sequence_without_anybody_is_left_out_and_named(workdir, folder, tmp_path, capsys):
     copy = tmp_path / "walks"
     for name in ("ann", "nobody"):
         (copy / name / "walk0").mkdir(parents=True)
@@ -344,9 +344,7 @@ def test_protocol_and_split_are_those_of_the_workdir_unless_the_data_are_others(
     path = _embedding_file(tmp_path / "a.npz", 0.3, trained=["011"], protocol=str(own), split=str(split))
     assert main(["evaluate", str(path), "--samples=20"]) == 0
     text = capsys.readouterr().out
-    assert text.startswith(
-        f"protocol {own}: that of w, whose network computed the embeddings; split {split}: that of w\n"
-    )
+    assert text.startswith(f"protocol {own}: from w, whose network computed the embeddings; split {split}: from w\n")
     assert "3 people" in text
     assert "LATER" in text
     assert main(["evaluate", str(path), "--samples=20", "--protocol=casia_b", "--latex"]) == 0

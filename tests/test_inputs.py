@@ -162,7 +162,7 @@ def test_videos_go_in_directly(model, videos, tmp_path, capsys, monkeypatch):
     assert "; track 2, frames " in error
     assert "--keep=<dir>" in error
     assert gil_jax.Gallery(tmp_path / "people.npz").people == {"ann": 1, "ben": 1}
-    # A file that is no video stops, or is skipped aloud.
+    # A file that is no video stops, or is skipped and named.
     command = ["identify", "any", gallery, f"--data={videos / 'street'}", "--k=2"]
     assert main(command) == 1
     assert "broken.avi: not a video that OpenCV can read" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import argparse
 
 from gil_jax.embed_file import DTYPES, embed_to_file
 from gil_jax.model import Model, load
-from gil_jax.processes import available_cores, keep_freed_memory
+from gil_jax.processes import available_cores
 from gil_jax.raw_input import Source, open_silhouettes, warn_on_stderr
 from gil_jax.raw_sequences import ON_ERROR
 from gil_jax.sharding import use_all_cores
@@ -51,7 +51,6 @@ def open_data(options: argparse.Namespace, model: Model) -> Source:
 
 def open_model(options: argparse.Namespace) -> Model:
     """Load the network that the options choose, with all cores as devices."""
-    keep_freed_memory()
     use_all_cores(available_cores())
     return load(options.model, options.step, options.height)
 

@@ -31,10 +31,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--protocol",
         default="",
-        help=f"a JSON file, or one of {', '.join(PROTOCOLS)}; default: that of the network's workdir",
+        help=f"a JSON file, or one of {', '.join(PROTOCOLS)}; default: the protocol of the network's workdir",
     )
     command.add_argument(
-        "--split", default="", help="lt, first-N or a JSON file; default: that of the workdir, or who did not train"
+        "--split",
+        default="",
+        help="lt, first-N or a JSON file; default: the split of the workdir, or who did not train",
     )
     command.add_argument("--metric", default="euclidean", choices=METRICS)
     command.add_argument("--rerank", type=_rerank, metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, e.g. 6,6,0.3")

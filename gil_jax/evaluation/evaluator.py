@@ -65,7 +65,7 @@ class Evaluator:
     def metrics(report: dict) -> dict[str, float]:
         """Rank-1 of every probe set under the names of metrics.jsonl, and their mean as "eval/rank1" (percent).
 
-        The mean is of the quoted numbers: without identical views where views are told apart.
+        The mean is of the quoted numbers: without identical views where views are compared with views.
         """
         named = {
             f"eval/{name}/{which}": summary[which]
