@@ -36,7 +36,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--split",
         default="",
-        help="lt, first-N or a JSON file; default: the split of the workdir, or who did not train",
+        help="lt, first-N or a JSON file; default: the one of the workdir, or who did not train",
     )
     command.add_argument("--metric", default="euclidean", choices=METRICS)
     command.add_argument("--rerank", type=_rerank, metavar="K1,K2,LAMBDA", help="k-reciprocal re-ranking, e.g. 6,6,0.3")
