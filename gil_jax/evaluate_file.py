@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from gil_jax.data.lookups import Protocol, rows_of_protocol
+from gil_jax.data.lookups import Protocol, lookups, rows_of_protocol
+from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, Split, load_protocol, load_split
 from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
 from gil_jax.evaluation.measures import cells as cells_of
@@ -32,12 +33,18 @@ def evaluate(
     Protocol; split: "lt", "first-N" or a JSON file; where they are empty, `choose_settings` finds them. Without a split
     everybody is tested or, where the file says who trained, everybody else. Returns the record of `evaluate_table`,
     with "dataset", "split", "step", "people", "note" on who they are, and "chosen": how protocol and split were found.
-    Raises ValueError where people are tested who trained.
+    Raises ValueError where people are tested who trained, and where nothing is a probe.
     """
     held = embeddings if isinstance(embeddings, tuple) else load_embeddings(embeddings)
     protocol, split, chosen = choose_settings(held, protocol, split)
     rows, tested, note, split_name = choose_people(held, protocol, split)
     table = take_rows(held.table, rows)
+    if not any(len(found.probes) or len(found.unlabelled) for found in lookups(protocol, table).values()):
+        conditions = shorten(sorted(set(table.conditions.tolist())))
+        raise ValueError(
+            f"protocol {protocol.name}: none of its probes is among these sequences (conditions {conditions}): give "
+            "another --protocol, a name or a file"
+        )
     report = evaluate_table(table, None, protocol, metric, rerank, samples)
     return {
         "dataset": Path(held.about.get("dataset", "")).name or "data",

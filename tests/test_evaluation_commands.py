@@ -364,6 +364,8 @@ def test_protocol_and_split_are_those_of_the_workdir_unless_the_data_are_others(
     assert report["chosen"] == "protocol casia_b: by the name of the data set"
     nothing = gil_jax.evaluate(_embedding_file(tmp_path / "c.npz", 0.3, dataset="mine"), samples=20)
     assert nothing["chosen"] == "protocol casia_b: the file names no other"
+    with pytest.raises(ValueError, match=r"oumvlp: none of its probes is .*\(conditions bg-01, nm-01, nm-05\)"):
+        gil_jax.evaluate(path, protocol="oumvlp")
 
 
 def _split(folder, test):
