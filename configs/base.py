@@ -59,6 +59,7 @@ def base_config() -> ConfigDict:
     config.train.eval_every = 0
     config.train.skip_limit = 10  # steps in a row that are skipped as not finite before the training stops
     config.train.on_full_disk = "stop"  # or "continue": without the checkpoint that did not fit
+    config.train.report = True  # the training ends with <workdir>/report.html, as `python -m gil_jax report` makes it
     config.train.profile = ()  # (first, last): steps that are profiled into workdir/profile
     config.train.accept_changes = ()  # fields that may differ from the run that the workdir holds: ("optim.clip_norm",)
 
@@ -68,6 +69,8 @@ def base_config() -> ConfigDict:
     config.eval.length_buckets = 4  # lengths that sequences are padded to at most; each is compiled once
     config.eval.frames_per_batch = 2048  # padded frames of a batch: a question of memory, not of results
     config.eval.frames_limit = 0  # frames of a sequence that are embedded, the first ones (OpenGait: 720); 0: all
+    # Embeddings of the last evaluation are kept next to its report where they take less than this number of MiB.
+    config.eval.keep_embeddings = 256
 
     config.sharding = ConfigDict()
     config.sharding.model_devices = 1  # devices that share one classifier's identities

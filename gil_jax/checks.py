@@ -23,6 +23,7 @@ LEAST = {
     "eval.length_buckets": 1,
     "eval.frames_limit": 0,
     "eval.frames_per_batch": 1,
+    "eval.keep_embeddings": 0,
     "optim.accumulate": 1,
     "optim.average_decay": 0,
     "optim.clip_norm": 0,

@@ -1,8 +1,9 @@
-"""The commands besides training: embeddings, evaluation, who is it, checkpoints in and out, costs of a network.
+"""The commands besides training: embeddings, evaluation, reports, who is it, checkpoints in and out, costs.
 
 python -m gil_jax embed <workdir> --data=<silhouettes or videos> --out=<file.npz>
 python -m gil_jax evaluate <file.npz> [--protocol=casia_b] [--against=<other.npz>] [--latex | --markdown]
 python -m gil_jax table <report.json> ... [--latex | --markdown]
+python -m gil_jax report <workdir...> [--out=report.html]
 python -m gil_jax enroll | identify | verify <workdir> --gallery=<file.npz> --data=<silhouettes or videos>
 python -m gil_jax forget --gallery=<file.npz> --name=<person>
 python -m gil_jax convert <file.pt> --model=gaitgl --out=<workdir> [--set height=128]
@@ -22,7 +23,7 @@ from ml_collections import ConfigDict
 from gil_jax import exported
 from gil_jax.checkpoint import load_network, open_checkpoints, save
 from gil_jax.checks import check_weights
-from gil_jax.commands import embed, evaluate, people
+from gil_jax.commands import embed, evaluate, people, report
 from gil_jax.config import resolve
 from gil_jax.describe import network_cost, step_cost
 from gil_jax.errors import run_command
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     embed.add_command(commands)
     evaluate.add_commands(commands)
     people.add_commands(commands)
+    report.add_command(commands)
 
     command = commands.add_parser("convert", help="a PyTorch checkpoint to a workdir that run_train.py evaluates")
     command.add_argument("file")

@@ -12,7 +12,7 @@ from gil_jax.data.names import shorten
 from gil_jax.data.protocols import PROTOCOLS, Split, load_protocol, load_split
 from gil_jax.evaluation.measures import bootstrap, headline, interval, is_square, summarize
 from gil_jax.evaluation.measures import cells as cells_of
-from gil_jax.evaluation.ranking import rank
+from gil_jax.evaluation.ranking import Ranking, rank
 from gil_jax.evaluation.report import evaluate_table
 from gil_jax.evaluation.store import EmbeddingFile, load_embeddings
 from gil_jax.people import check_unseen, describe_tested
@@ -81,19 +81,17 @@ def compare(
     result = {}
     for name in rankings[0]:
         pair = [ranking[name] for ranking in rankings]
-        if not len(pair[0].rows):
-            continue
-        quoted = [headline(summarize(cells_of(r, "rank1", protocol.counts), is_square(r))) for r in pair]
-        draws = bootstrap(pair, protocol.counts, samples)
-        before, after = quoted
-        difference = None if before is None or after is None else after - before
-        result[name] = {
-            "first": quoted[0],
-            "second": quoted[1],
-            "difference": difference,
-            "interval": interval(draws[1] - draws[0]),
-        }
+        if len(pair[0].rows):
+            result[name] = compare_rankings(pair, protocol.counts, samples)
     return result
+
+
+def compare_rankings(pair: list[Ranking], counts: str, samples: int = 1000) -> dict:
+    """Compare the rank-1 of two rankings of the same probes, see `compare`; counts: of the protocol."""
+    before, after = (headline(summarize(cells_of(r, "rank1", counts), is_square(r))) for r in pair)
+    draws = bootstrap(pair, counts, samples)
+    difference = None if before is None or after is None else after - before
+    return {"first": before, "second": after, "difference": difference, "interval": interval(draws[1] - draws[0])}
 
 
 def choose_settings(held: EmbeddingFile, protocol: str | Protocol, split: str) -> tuple[Protocol, str, str]:

@@ -144,13 +144,13 @@ def open_network(
         "step": step,
         "height": height or data.get("height", 64),
         "trained": ancestors_of(workdir),
-        "protocol": _absolute(data.get("protocol", "")),
-        "split": _absolute(data.get("split", "")),
+        "protocol": absolute(data.get("protocol", "")),
+        "split": absolute(data.get("split", "")),
     }
     return network, weights, about
 
 
-def _absolute(spec: str) -> str:
+def absolute(spec: str) -> str:
     """Name a protocol or split by the full path of its file, where it is one ("gait3d:Gait3D.json" too)."""
     name, colon, file = spec.rpartition(":")
     return f"{name}{colon}{Path(file).absolute()}" if Path(file).is_file() else spec

@@ -23,12 +23,14 @@ from gil_jax.distributed import check_alike, lost_processes_named, on_first_proc
 from gil_jax.errors import Stopped
 from gil_jax.evaluation.evaluator import Evaluator
 from gil_jax.evaluation.report import format_report
+from gil_jax.kept_embeddings import keep_embeddings
 from gil_jax.lock import WorkdirLock
 from gil_jax.metrics_log import MetricsLog
 from gil_jax.optim import swap_average
 from gil_jax.people import ancestors_of, check_unseen, describe_data, describe_tested
 from gil_jax.pretrained import load_pretrained
 from gil_jax.processes import Interrupted, StopRequests, stop_signals
+from gil_jax.report import report_of_training
 from gil_jax.run_record import describe_run, versions, write_run
 from gil_jax.saving import Saver
 from gil_jax.sharding import make_mesh
@@ -117,13 +119,16 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
                 print_once(f"The split {dataset.split.name} tests nobody: no evaluation")
                 return None
             stops.phase = "in the last evaluation: the training is done, the same command evaluates again"
-            report = _evaluate(run, state, saver, log)
-            stops.phase = "at the end"
-    clock.append(time.perf_counter())
-    seconds = [after - before for before, after in pairwise(clock)]
-    print_once(
-        "Seconds: {:.0f} data, {:.0f} network and compilation, {:.0f} training, {:.0f} evaluation".format(*seconds)
-    )
+            report = _evaluate(run, state, saver, log, last=True)
+        stops.phase = "in the report: all else is done; `python -m gil_jax report` makes it"
+        clock.append(time.perf_counter())
+        seconds = [after - before for before, after in pairwise(clock)]
+        print_once(
+            "Seconds: {:.0f} data, {:.0f} network and compilation, {:.0f} training, {:.0f} evaluation".format(*seconds)
+        )
+        if train.report:
+            on_first_process(lambda: report_of_training(workdir, print_once))
+        stops.phase = "at the end"
     return report
 
 
@@ -153,7 +158,7 @@ def evaluate(config: ConfigDict, workdir: str, step: int | None = None) -> dict:
         check_arrays(workdir, network, (params, batch_stats))
         check_weights(workdir, (params, batch_stats))
         run = Run(config, workdir, Evaluator(network, dataset, config, mesh), unchecked)
-        return _publish(run, TrainState(step, params, batch_stats, None))
+        return _publish(run, TrainState(step, params, batch_stats, None), last=True)
 
 
 def _open_data(config: ConfigDict) -> Dataset:
@@ -237,18 +242,18 @@ def _is_due(step: int, interval: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def _evaluate(run: Run, state: TrainState, saver: Saver, log: MetricsLog) -> dict:
+def _evaluate(run: Run, state: TrainState, saver: Saver, log: MetricsLog, last: bool = False) -> dict:
     """Evaluate in a training: publish the report, log its metrics, and let them count for the best checkpoint."""
     params, opt_state = swap_average(state.params, state.opt_state)
-    report = _publish(run, state._replace(params=params, opt_state=opt_state))
+    report = _publish(run, state._replace(params=params, opt_state=opt_state), last)
     metrics, step = run.evaluator.metrics(report), int(state.step)
     log.write(step, metrics)
     saver.record(step, metrics)
     return report
 
 
-def _publish(run: Run, state: TrainState) -> dict:
-    """Evaluate, print the table and keep the report, where the workdir can be written."""
+def _publish(run: Run, state: TrainState, last: bool) -> dict:
+    """Evaluate, print the table and keep the report, of the last one also the embeddings, where that can be written."""
     report = run.evaluator.run(state)
     report["unchecked"] = run.unchecked
     if jax.process_index() == 0:
@@ -261,6 +266,8 @@ def _publish(run: Run, state: TrainState) -> dict:
             if run.evaluator.submission:
                 write_atomically(path.with_suffix(".csv"), run.evaluator.submission)
                 print_once(str(path.with_suffix(".csv")))
+            if last and run.evaluator.table is not None:
+                keep_embeddings(path, run.evaluator.table, state, run.config, dataset)
         except OSError as error:
             print_once(f"The report is not kept: {error}")
     return report

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+REPORT = {"jinja2", "markupsafe", "matplotlib", "sklearn"}  # the extra of the report
 STDLIB = set(sys.stdlib_module_names)
 # What the modules under a path may import, beside the standard library and their own package.
 ALLOWED = {
@@ -51,6 +52,19 @@ ALLOWED = {
     "gil_jax/processes.py": set(),
     "gil_jax/saving.py": {"jax", "gil_jax.checkpoint", "gil_jax.distributed", "gil_jax.train_state"},
     "gil_jax/watch.py": {"jax", "gil_jax.distributed"},
+    "gil_jax/report/__init__.py": {"gil_jax.report"},
+    "gil_jax/report/blocks.py": {"markupsafe"},
+    "gil_jax/report/embedding_map.py": {
+        "numpy",
+        "sklearn",
+        "threadpoolctl",
+        "gil_jax.data.lookups",
+        "gil_jax.evaluation.distances",
+    },
+    "gil_jax/report/nearest.py": {"numpy", "gil_jax.data.lookups", "gil_jax.evaluation", "gil_jax.types"},
+    "gil_jax/report/similarity.py": {"numpy", "gil_jax.data.lookups"},
+    "gil_jax/report/walkers.py": {"cv2", "numpy", "gil_jax.data", "gil_jax.evaluation.embedding"},
+    "gil_jax/report/svg.py": {"markupsafe", "matplotlib", "gil_jax.report.blocks"},
     "gil_jax/workdir.py": {
         "configs.base",
         "gil_jax.checkpoint",
@@ -74,7 +88,7 @@ ALLOWED = {
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},
-    "gil_jax": {"tensorflow", "clu", "data_prep", "jax2onnx", "onnx", "onnxruntime"},
+    "gil_jax": {"tensorflow", "clu", "data_prep", "jax2onnx", "onnx", "onnxruntime", *REPORT},
     "run_train.py": {"tensorflow", "torch"},
 }
 # Imported within functions alone, so that gil_jax works without it.
@@ -83,6 +97,7 @@ LATE = {
     "gil_jax/raw_sequences.py": {"data_prep"},
     "gil_jax/video_input.py": {"data_prep"},
     "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
+    "gil_jax/report/__init__.py": {"gil_jax.report.page"},
     "gil_jax/evaluation/index.py": {"usearch"},
 }
 ONLY_IN = {
@@ -134,8 +149,11 @@ def test_a_module_never_imports(path):
     for module in _modules(path):
         name = str(module.relative_to(ROOT))
         late = LATE.get(name, set())
-        assert not {n for n in _imports(module) if _within(n, NEVER[path] - late)}, name
-        assert not {n for n in _imports(module, top=True) if _within(n, NEVER[path] | late)}, name
+        # The modules of the report are imported when one is made.
+        made_late = name.startswith("gil_jax/report/") and module.name != "__init__.py"
+        never = NEVER[path] - (REPORT if made_late else set())
+        assert not {n for n in _imports(module) if _within(n, never - late)}, name
+        assert not {n for n in _imports(module, top=True) if _within(n, never | late)}, name
 
 
 @pytest.mark.parametrize("word", ONLY_IN)

@@ -10,6 +10,6 @@ def get_config():
     config.model.update({"channels": (2, 4, 4), "features": 8})
     config.data.update({"split": "first-5", "subjects_per_batch": 4, "sequences_per_subject": 2, "frames": 4})
     config.optim.update({"learning_rate": 0.05, "decay_steps": (6,)})
-    config.train.update({"steps": 12, "log_every": 1, "checkpoint_every": 4})
+    config.train.update({"steps": 12, "log_every": 1, "checkpoint_every": 4, "report": False})
     config.eval.update({"frames_per_batch": 256, "length_buckets": 1})
     return config

@@ -20,8 +20,8 @@ class Evaluator:
     """Embeds the test people and ranks probes against the gallery.
 
     Programs are compiled and gait energy images computed once, at the first `run`. rows: the sequences that are
-    embedded, of the people tested and of distractors. submission: after `run`, the CSV of probes without labels, None
-    where there are none.
+    embedded, of the people tested and of distractors. After `run`: submission, the CSV of probes without labels, None
+    where there are none; table, the embeddings where they are smaller than `config.eval.keep_embeddings`, else None.
     """
 
     def __init__(self, network: Network, dataset: Dataset, config: ConfigDict, mesh: Mesh):
@@ -31,6 +31,7 @@ class Evaluator:
         self._embed = make_embed(network, mesh)
         self._energy: EmbeddingTable | None = None
         self.submission: str | None = None
+        self.table: EmbeddingTable | None = None
 
     def embed(self, state: TrainState) -> EmbeddingTable:
         """Embed the sequences `rows` by a state; raises ValueError that names those that are not finite."""
@@ -48,6 +49,8 @@ class Evaluator:
         """Evaluate a state: {"dataset", "split", "step", and the rest of `evaluate_table`}."""
         limits = self.config.eval
         table = self.embed(state)
+        size = 4 * int(np.prod(table.embeddings.shape))
+        self.table = table if size < limits.get("keep_embeddings", 0) * 2**20 else None
         if self._energy is None:
             energy = make_energy_images(self.mesh)
             self._energy = embed_split(energy, self.mesh, self.dataset.source, self.rows, limits, "energy")

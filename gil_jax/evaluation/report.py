@@ -19,7 +19,7 @@ from gil_jax.evaluation.measures import (
     summarize,
 )
 from gil_jax.evaluation.ranking import Ranking, rank
-from gil_jax.evaluation.verification import open_set, verification
+from gil_jax.evaluation.verification import distance_histograms, open_set, verification
 from gil_jax.types import EmbeddingTable
 
 WIDEST = 20  # columns of a table; more views are not printed one by one
@@ -39,7 +39,8 @@ def evaluate_table(
     energy: energy images of the same sequences, or None. rerank: (k1, k2, lambda), see `reranking`. samples: draws of
     the bootstrap over people. Returns {"metric", "protocol", "rerank", "compared": {probe set: numbers of gallery and
     probes}, "how", "warnings", "views", the MEASURES: {probe set: see `summarize`}, "cmc", "confidence" (95 %, of
-    rank1), "verification", "open_set", "baseline_gei": rank-1 of the energy images, like "rank1"}; rates in percent.
+    rank1), "verification", "distances" (histograms of pairs), "open_set", "baseline_gei": rank-1 of the energy images,
+    like "rank1"}; rates in percent.
     Raises ValueError as `rank` does.
     """
     found = lookups(protocol, table)
@@ -62,6 +63,7 @@ def evaluate_table(
         "cmc": {name: cmc(ranking, protocol.counts) for name, ranking in rankings.items()},
         "confidence": {name: interval(values) for name, values in draws.items()},
         "verification": {name: verification(r.genuine, r.impostor) for name, r in rankings.items()},
+        "distances": {name: distance_histograms(r.genuine, r.impostor) for name, r in rankings.items()},
         "open_set": {name: open_set(r) for name, r in rankings.items()},
         "baseline_gei": {
             name: summarize_measure(r, "rank1", protocol.counts) for name, r in baseline.items() if name in rankings

@@ -18,12 +18,17 @@ def format_tables(reports: list[dict], style: str) -> str:
     """
     if style not in STYLES:
         raise ValueError(f"style {style!r}: choose one of {', '.join(STYLES)}")
+    write = _latex if style == "latex" else _markdown
+    return "\n\n".join(write(*tabulate(members)) for members in grouped(reports))
+
+
+def grouped(reports: list[dict]) -> list[list[dict]]:
+    """Group reports that share a table: those of one data set, split, protocol and views."""
     groups: dict[tuple, list[dict]] = {}
     for report in reports:
         key = (report["dataset"], report["split"], report["protocol"], tuple(report["views"]))
         groups.setdefault(key, []).append(report)
-    write = _latex if style == "latex" else _markdown
-    return "\n\n".join(write(*_table(members)) for members in groups.values())
+    return list(groups.values())
 
 
 def published_rows(report: dict) -> dict[str, list[tuple[str, list[str]]]]:
@@ -40,8 +45,11 @@ def published_rows(report: dict) -> dict[str, list[tuple[str, list[str]]]]:
     return rows
 
 
-def _table(reports: list[dict]) -> tuple[str, list[str], list[tuple[str, str, list[str]]]]:
-    """Build (caption, columns, rows of (probe set, method, cells)) of reports that share a table."""
+def tabulate(reports: list[dict]) -> tuple[str, list[str], list[tuple[str, str, list[str]]]]:
+    """Build (caption, columns, rows of (probe set, method, cells)) of reports that share a table; see `format_tables`.
+
+    Cells are numbers as printed, with one decimal, or a dash.
+    """
     first, rows = reports[0], []
     published = published_rows(first)
     excluding = all(s["excluding_identical_view"] is not None for s in first["rank1"].values())

@@ -41,6 +41,26 @@ def verification(genuine: Int[np.ndarray, " bins"], impostor: Int[np.ndarray, " 
     }
 
 
+def distance_histograms(
+    genuine: Int[np.ndarray, " bins"], impostor: Int[np.ndarray, " bins"], number: int = 60
+) -> dict | None:
+    """Count distances in equal steps from the smallest to the largest; None without pairs of both kinds.
+
+    genuine, impostor: as in `verification`. Returns {"from": smallest distance, "to": largest, "genuine": pairs in each
+    of `number` steps, "impostor": the same}.
+    """
+    if not genuine.any() or not impostor.any():
+        return None
+    edges = np.flatnonzero(genuine + impostor)
+    distances = _upper_edges(edges)
+    limits = float(distances[0]), float(max(distances[-1], np.nextafter(distances[0], np.inf)))
+    counts = {
+        name: np.histogram(distances, number, limits, weights=pairs[edges])[0].astype(np.int64).tolist()
+        for name, pairs in (("genuine", genuine), ("impostor", impostor))
+    }
+    return {"from": limits[0], "to": limits[1], **counts}
+
+
 def open_set(ranking: Ranking) -> dict | None:
     """Rates of open-set identification: DIR at FAR (Phillips et al., Handbook of Face Recognition, 2011).
 
