@@ -93,7 +93,9 @@ def test_a_training_with_evaluations_compiles_nothing_twice(tiny_config, kept, t
     for name in ("jit(embed)", "jit(energy_images)"):
         assert 1 <= first.programs[name] <= 2  # the length buckets
     assert first.found == 0  # what is compiled twice would be
-    assert first.programs.total() == first.asked <= 12, first.programs
+    assert first.programs.total() == first.asked
+    slices = first.programs["jit(slice)"]  # orbax cuts every shape of a parameter among the devices that save it
+    assert first.programs.total() - slices <= 12, first.programs
     entries = {path.name for path in kept.iterdir()}
     with counted() as second:
         train_and_evaluate(tiny_config, str(tmp_path / "second"))
