@@ -81,11 +81,11 @@ def _prepare_data(config: ConfigDict) -> None:
         return
     from data_prep.prepare import prepare_synthetic
 
-    home = Path(config.data.dir)
-    if home.parent.name == "synthetic_walkers":  # the config of a workdir names the walkers themselves
-        home = home.parent.parent
+    home = config.data.dir  # "" stays "", the folder by default
+    if Path(home).parent.name == "synthetic_walkers":  # the config of a workdir names the walkers themselves
+        home = str(Path(home).parent.parent)
     config.data.dir = first_process_first(
-        lambda: prepare_synthetic(config.synthetic.to_dict(), str(home), config.data.height)
+        lambda: prepare_synthetic(config.synthetic.to_dict(), home, config.data.height)
     )
 
 
