@@ -41,9 +41,9 @@ def counted():
     """Count what is compiled inside, in this process."""
     counts = Compilations()
 
-    def count_program(event, duration, fun_name="", **_):
+    def count_program(event: str, duration_secs: float, **about: str | int):
         if event == "/jax/core/compile/backend_compile_duration":
-            counts.programs[fun_name] += 1
+            counts.programs[str(about["fun_name"])] += 1
 
     def count_event(event, **_):
         counts.asked += event == "/jax/compilation_cache/compile_requests_use_cache"
@@ -63,7 +63,7 @@ def counted():
 def kept(tmp_path, monkeypatch):
     """A folder that the programs of this process are kept in."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    least = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
     keep_compiled(str(tmp_path / "compiled"))
     compilation_cache.reset_cache()
     yield tmp_path / "compiled"
