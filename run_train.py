@@ -19,6 +19,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from gil_jax.compiled import cache_folder, keep_compiled
 from gil_jax.distributed import first_process_first, join_processes
 from gil_jax.errors import run_command
 from gil_jax.processes import keep_freed_memory
@@ -60,7 +61,7 @@ def _run() -> int:
         raise ValueError("--step goes with --mode=eval; training goes on from the latest checkpoint")
     config, workdir = _CONFIG.value, str(_WORKDIR.value)
     keep_freed_memory()
-    _keep_compiled()
+    keep_compiled(cache_folder(_CACHE.value))
     jax.config.update("jax_debug_nans", _DEBUG_NANS.value)
     if _DISTRIBUTED.value:
         join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -74,27 +75,17 @@ def _run() -> int:
     return 0
 
 
-def _keep_compiled() -> None:
-    """Keep compiled programs for the next start, unless the environment says where."""
-    folder = _CACHE.value
-    if folder is None:
-        folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.path.join(
-            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "gil_jax", "compiled"
-        )
-    jax.config.update("jax_compilation_cache_dir", folder or None)
-
-
 def _prepare_data(config: ConfigDict) -> None:
     """Make the walkers of a config with `synthetic` and build their records, once."""
     if "synthetic" not in config or "://" in config.data.dir:
         return
     from data_prep.prepare import prepare_synthetic
 
-    home = Path(config.data.dir)
-    if home.parent.name == "synthetic_walkers":  # the config of a workdir names the walkers themselves
-        home = home.parent.parent
+    home = config.data.dir  # "" stays "", the folder by default
+    if Path(home).parent.name == "synthetic_walkers":  # the config of a workdir names the walkers themselves
+        home = str(Path(home).parent.parent)
     config.data.dir = first_process_first(
-        lambda: prepare_synthetic(config.synthetic.to_dict(), str(home), config.data.height)
+        lambda: prepare_synthetic(config.synthetic.to_dict(), home, config.data.height)
     )
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_prep.build import BuildError, build_dataset
 from data_prep.synthetic import SyntheticConfig, fingerprint, write_walkers
 from gil_jax.data.files import locked
 from gil_jax.data.source import SilhouetteSource, data_home, find_dataset
@@ -69,6 +68,8 @@ def main(settings: str, folder: str, height: str, parent: str, writing: str) -> 
 
     Returns the exit status; the reason of a failure goes to the file descriptor `writing`.
     """
+    from data_prep.build import BuildError, build_dataset  # takes a second, which a training need not wait for
+
     end_with_parent(int(parent))
     reason = ""
     try:

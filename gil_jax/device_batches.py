@@ -1,6 +1,7 @@
 """Training batches on their way to the devices."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -28,8 +29,29 @@ def device_batches(config: ConfigDict, dataset: Dataset, mesh: Mesh, start: int)
     return (to_devices(layout, rows, batch) for batch in batches)
 
 
-def next_batch(batches: Iterator[Batch]) -> Batch:
-    """Take the next batch. Raises ChildProcessError where a process that reads data was ended."""
+class BatchReader:
+    """Reads batches in a thread of its own, so that a signal ends the waiting for one and not the reading itself.
+
+    The first batch is read at once.
+    """
+
+    def __init__(self, batches: Generator[Batch, None, None]):
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(1)
+        self._first: Future[Batch] | None = self._thread.submit(_read, batches)
+
+    def next(self) -> Batch:
+        """Wait for the next batch. Raises ChildProcessError where a process that reads data was ended."""
+        pending, self._first = self._first or self._thread.submit(_read, self._batches), None
+        return pending.result()
+
+    def close(self) -> None:
+        """Wait for the batch that is read, and end the processes that read."""
+        self._thread.shutdown()
+        self._batches.close()
+
+
+def _read(batches: Generator[Batch, None, None]) -> Batch:
     try:
         return next(batches)
     except RuntimeError as error:

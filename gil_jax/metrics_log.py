@@ -11,9 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.proto import event_pb2
-from tensorboardX.record_writer import RecordWriter
-from tensorboardX.summary import scalar
 from tqdm import tqdm
 
 from gil_jax.data.files import write_atomically
@@ -39,7 +36,7 @@ class MetricsLog:
         on_full_disk: str = "stop",
     ):
         self.writes, self.sequences, self.on_full_disk = writes, sequences, on_full_disk
-        self._last_step, self._cut = start, False
+        self._start, self._last_step, self._cut = start, start, False
         self.start_timing()
         if not writes:
             return
@@ -53,14 +50,7 @@ class MetricsLog:
             tqdm.write(f"{path}: {len(damaged)} lines can't be read; they are in metrics.damaged now")
         write_atomically(path, "".join(kept))
         self.lines = path.open("a", encoding="utf-8")
-        (folder / "tensorboard").mkdir(exist_ok=True)
-        # Synchronous: the threads of writers die on a full disk, and whoever waits for them hangs.
-        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
-        self.board = RecordWriter(str(folder / "tensorboard" / name))
-        self._event(file_version="brain.Event:2")
-        self._flushed = time.monotonic()
-        # Events of steps that will come again are hidden.
-        self._event(step=start + 1, session_log={"status": "START"})
+        self._board_folder, self._board = folder / "tensorboard", None
         calm = 0.5 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(total=steps, initial=start, desc="train", unit="step", mininterval=calm, smoothing=0.05)
 
@@ -79,11 +69,10 @@ class MetricsLog:
             # After a line that was cut off by a full disk a new one begins.
             self.lines.write("\n" * self._cut + json.dumps({"step": step, **record}) + "\n")
             self.lines.flush()
-            for name, value in values.items():
-                self._event(step=step, summary=scalar(name, value))
-            if time.monotonic() - self._flushed > FLUSH_SECONDS:
-                self.board.flush()
-                self._flushed = time.monotonic()
+            with self.not_timed():
+                if self._board is None:
+                    self._board = _Board(self._board_folder, self._start)
+                self._board.write(step, values)
             self._cut = False
         except OSError as error:
             if self.on_full_disk == "stop":
@@ -143,13 +132,44 @@ class MetricsLog:
         if not self.writes:
             return
         self.bar.close()
-        for file in (self.board, self.lines):
+        for file in (self._board, self.lines):
             with suppress(OSError):  # a full disk, which was reported at its line
-                file.close()
+                if file is not None:
+                    file.close()
+
+
+class _Board:
+    """An event file of TensorBoard. Made with the first numbers: tensorboardX imports torch, where it is installed."""
+
+    def __init__(self, folder: Path, start: int):
+        from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.record_writer import RecordWriter
+        from tensorboardX.summary import scalar
+
+        self._make, self._scalar = Event, scalar
+        folder.mkdir(exist_ok=True)
+        # Synchronous: the threads of writers die on a full disk, and whoever waits for them hangs.
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._file = RecordWriter(str(folder / name))
+        self._event(file_version="brain.Event:2")
+        # Events of steps that will come again are hidden.
+        self._event(step=start + 1, session_log={"status": "START"})
+        self._flushed = time.monotonic()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write the numbers of a step."""
+        for name, value in values.items():
+            self._event(step=step, summary=self._scalar(name, value))
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        self._file.close()
 
     def _event(self, **content: Any) -> None:
-        event = event_pb2.Event(wall_time=time.time(), **content)  # pyright: ignore[reportAttributeAccessIssue]
-        self.board.write(event.SerializeToString())
+        self._file.write(self._make(wall_time=time.time(), **content).SerializeToString())
 
 
 def _read(path: Path) -> tuple[list[tuple[str, dict]], list[bytes]]:

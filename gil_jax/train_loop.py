@@ -4,9 +4,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from typing import NamedTuple, NoReturn
 
@@ -18,7 +18,7 @@ from gil_jax.checks import check_arrays, check_batch, check_config, check_weight
 from gil_jax.config import published_rank1, resolve
 from gil_jax.data.dataset import Dataset, open_dataset
 from gil_jax.data.files import write_atomically
-from gil_jax.device_batches import device_batches, next_batch
+from gil_jax.device_batches import BatchReader, device_batches
 from gil_jax.distributed import check_alike, lost_processes_named, on_first_process, print_once
 from gil_jax.errors import Stopped
 from gil_jax.evaluation.evaluator import Evaluator
@@ -36,7 +36,6 @@ from gil_jax.saving import Saver
 from gil_jax.sharding import make_mesh
 from gil_jax.train_state import TrainState, count_parameters, make_network
 from gil_jax.training import batch_size, initialise, lower_step, make_training
-from gil_jax.types import Batch
 from gil_jax.watch import Profile, SkippedSteps, device_memory
 from gil_jax.workdir import check_goes_on, read_workdir, set_total_steps, write_report, write_workdir
 
@@ -66,6 +65,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         lost_processes_named(),
         stop_signals("before the first step: nothing was trained, nothing is lost", several) as stops,
         WorkdirLock(workdir) as lock,
+        ExitStack() as stack,
     ):
         dataset = _open_data(config)
         clock.append(time.perf_counter())
@@ -93,6 +93,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
             return set_damaged_aside(workdir)
 
         latest = on_first_process(begin)
+        # The first batch is read, and the step compiled, while the rest is made ready.
+        batches = stack.enter_context(closing(BatchReader(device_batches(config, dataset, mesh, latest or 0))))
+        compiled = stack.enter_context(ThreadPoolExecutor(1)).submit(lowered.compile)
         state = _first_state(config, workdir, latest, training.init, shapes, layout)
         start, about = int(state.step), {"config": json.loads(config.to_json()), "data": data}
         if jax.process_index() == 0:
@@ -108,9 +111,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         saver = Saver(workdir, train.keep_checkpoints, train.best_metric, train.on_full_disk, about)
         log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk)
         with log, saver:
-            step = lowered.compile()
+            step = compiled.result()
             clock.append(time.perf_counter())
-            with closing(device_batches(config, dataset, mesh, start)) as batches:
+            with closing(batches):
                 state = _train(run, state, step, batches, saver, log, stops)
             saver.finish()
             log.end_progress()
@@ -175,7 +178,7 @@ def _train(
     run: Run,
     state: TrainState,
     run_step: Callable,
-    batches: Iterator[Batch],
+    batches: BatchReader,
     saver: Saver,
     log: MetricsLog,
     stops: StopRequests,
@@ -187,15 +190,13 @@ def _train(
     stops.phase = ""
     if _is_due(start, train.eval_every) and 0 < start < train.steps and not read_scores(run.workdir, start):
         _evaluate(run, state, saver, log)  # the run was stopped before it did
-    # A thread of its own reads, so that a signal ends the waiting for it and not the reading itself.
-    reader = ThreadPoolExecutor(1)
     log.start_timing()
     try:
         for step in range(start + 1, train.steps + 1):
             profile.before(step)
             try:
                 with log.waiting_for_input(), stops.waiting():
-                    batch = reader.submit(next_batch, batches).result()
+                    batch = batches.next()
             except Interrupted:
                 _stop(step - 1, state, saver, stops)
             state, metrics = run_step(state, batch)
@@ -221,7 +222,6 @@ def _train(
                     _evaluate(run, state, saver, log)
     finally:
         profile.close()
-        reader.shutdown()
     return state
 
 

@@ -466,6 +466,17 @@ def test_a_workdir_is_evaluated_by_its_own_config(straight, tiny_config):
     assert config.data.dir == tiny_config.data.dir  # the walkers that are there
 
 
+def test_walkers_are_made_in_the_folder_that_the_config_names(tiny_config, monkeypatch):
+    from run_train import _prepare_data
+
+    asked = []
+    monkeypatch.setattr("data_prep.prepare.prepare_synthetic", lambda _, home, __: asked.append(home) or "made")
+    for home in ("", "data", "data/synthetic_walkers/0123"):
+        tiny_config.data.dir = home
+        _prepare_data(tiny_config)
+    assert asked == ["", "data", "data"]  # "" is $TFDS_DATA_DIR, or ~/tensorflow_datasets
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("", "is damaged"), ("{}", "is damaged"), ('{"model": {"name": "gln"}}', "converted gln")]
 )

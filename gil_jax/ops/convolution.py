@@ -198,10 +198,12 @@ def _kernel_gradient_by_groups(frames: Array, kernel: Array, gradient: Array) ->
     padded = jnp.pad(frames, [(0, 0), (time // 2, time // 2), (0, 0), (height // 2, height // 2), (0, 0), (0, 0)])
 
     def add_group(index: Array, total: Array) -> Array:
-        image, strip, row = jnp.unravel_index(index, (s // images, strips, h // rows))
+        image, strip, row = taps.position(index, (s // images, strips, h // rows))
         at = (0, image * images, strip, row * rows, 0, 0)
-        block = jax.lax.dynamic_slice(padded, at, (n, neighbours, 1, rows + height - 1, w, c))
-        block_gradient = jax.lax.dynamic_slice(gradient, at, (n, images, 1, rows, w, out))
+        block = jax.lax.dynamic_slice(
+            padded, at, (n, neighbours, 1, rows + height - 1, w, c), allow_negative_indices=False
+        )
+        block_gradient = jax.lax.dynamic_slice(gradient, at, (n, images, 1, rows, w, out), allow_negative_indices=False)
         block = block.astype(jnp.float32).reshape(n, images, time, rows + height - 1, w, c)
         block_gradient = block_gradient.astype(jnp.float32).reshape(n, images, rows, w, out)
         return total + jax.lax.conv_general_dilated(

@@ -35,7 +35,7 @@ def convolve(
     def add_block(at: tuple, result: Array) -> Array:
         taps = _taps(_slice(padded, at, size + time - 1), kernel.shape, stride)
         pixels = (taps @ weights).reshape(1, size, *shape)
-        return jax.lax.dynamic_update_slice(result, pixels.astype(result.dtype), at)
+        return jax.lax.dynamic_update_slice(result, pixels.astype(result.dtype), at, allow_negative_indices=False)
 
     result = jnp.full((*films.shape[:2], *shape), late_zero(frames), frames.dtype)
     return _over_blocks(add_block, result, films, size).reshape(*frames.shape[:3], *shape[1:])
@@ -97,7 +97,9 @@ def frames_gradient(
         block = _pad_pixels(_slice(padded, at, size + time - 1), kernel.shape)
         phases = [jnp.stack([phase(block, down, j) for j in range(stride)], axis=4) for down in range(stride)]
         pixels = jnp.stack(phases, axis=3).reshape(1, size, strips, rows * stride, columns * stride, c)
-        return jax.lax.dynamic_update_slice(result, pixels[:, :, :, :h, :w].astype(result.dtype), at)
+        return jax.lax.dynamic_update_slice(
+            result, pixels[:, :, :, :h, :w].astype(result.dtype), at, allow_negative_indices=False
+        )
 
     result = jnp.full((*films.shape[:3], h, w, c), late_zero(gradient), frames.dtype)
     return _over_blocks(add_block, result, films, size).reshape(frames.shape)
@@ -116,6 +118,18 @@ def late_zero(x: Array) -> Float[Array, ""]:
 def fold_images(frames: Array, kernel: Array) -> Array:
     """Fold sequences, frames and strips into one axis of frames for a kernel that looks at one frame at a time."""
     return frames.reshape(1, -1, 1, *frames.shape[3:]) if kernel.shape[0] == 1 else frames
+
+
+def position(index: Array, counts: tuple | list) -> list:
+    """Row-major position of an index that is not negative: jnp.unravel_index in a tenth of the operations.
+
+    Every loop has one, so that it shows in the time to compile.
+    """
+    place: list = []
+    for count in reversed(counts):
+        place.insert(0, jax.lax.rem(index, jnp.int32(count)) if count > 1 else 0)
+        index = jax.lax.div(index, jnp.int32(count)) if count > 1 else index
+    return place
 
 
 def _strided(pixels: int, stride: int) -> int:
@@ -139,7 +153,8 @@ def _pad_pixels(block: Array, kernel_shape: tuple) -> Array:
 
 def _slice(films: Array, at: tuple, frames: int) -> Array:
     """Frames of one sequence, float32 [frames, strips, h, w, c]."""
-    return jax.lax.dynamic_slice(films, at, (1, frames, *films.shape[2:]))[0].astype(jnp.float32)
+    shape = (1, frames, *films.shape[2:])
+    return jax.lax.dynamic_slice(films, at, shape, allow_negative_indices=False)[0].astype(jnp.float32)
 
 
 def _taps(block: Array, kernel_shape: tuple, stride: int) -> Array:
@@ -170,6 +185,7 @@ def _over_blocks(function: Callable, start: Array, films: Array, size: int) -> A
     groups = films.shape[1] // size
 
     def step(index: Array, result: Array) -> Array:
-        return function((index // groups, index % groups * size, 0, 0, 0, 0), result)
+        sequence, group = position(index, (films.shape[0], groups))
+        return function((sequence, group * size, 0, 0, 0, 0), result)
 
     return jax.lax.fori_loop(0, films.shape[0] * groups, step, start)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gil_jax.ops.taps import fold_images, late_zero
+from gil_jax.ops.taps import fold_images, late_zero, position
 
 BLOCK_BYTES = 2**22  # of the 36 numbers of every tile before and after the products, or, if that is more,
 KERNELS_A_BLOCK = 2  # times the 36 numbers of the kernel, which every block reads completely
@@ -62,7 +62,9 @@ def convolve(
         rows = jnp.stack(_to_pixels(columns), axis=5).reshape(6, *size, 4 * across, out)
         rows = jax.lax.optimization_barrier(rows)  # XLA would compute it again for each of four rows
         pixels = jnp.stack(_to_pixels(rows), axis=3).reshape(1, *size[:2], 4 * size[2], 4 * across, out)
-        return jax.lax.dynamic_update_slice(result, pixels[..., :w, :].astype(result.dtype), at)
+        return jax.lax.dynamic_update_slice(
+            result, pixels[..., :w, :].astype(result.dtype), at, allow_negative_indices=False
+        )
 
     result = jnp.full((n, s, strips, 4 * down, w, out), zero, frames.dtype)
     return _over_blocks(add_block, result, (n, s, strips, down), size)[:, :, :, :h].reshape(*shape, out)
@@ -87,7 +89,7 @@ def kernel_gradient(
 
     def add_block(at: tuple, total: Array) -> Array:
         tiles = _tiles_of_frames(padded, at, size, time, across)
-        pixels = jax.lax.dynamic_slice(gradients, at, (1, *size[:2], 4 * size[2], w, out))[0].astype(jnp.float32)
+        pixels = _slice(gradients, at, (*size[:2], 4 * size[2], w, out))
         pixels = jnp.pad(pixels, [*[(0, 0)] * 3, (0, 4 * across - w), (0, 0)])
         gradient_tiles = _both_ways(_from_pixels, pixels, 4, size[2], across).reshape(36, -1, out)
         return total + jnp.einsum("ktc,kto->kco", tiles, gradient_tiles)
@@ -132,7 +134,7 @@ def _over_blocks(function: Callable, start: Array, counts: tuple, size: tuple) -
     grid = [counts[0], *(-(-count // block) for count, block in zip(counts[1:], size, strict=True))]
 
     def step(index: Array, result: Array) -> Array:
-        sequence, frame, strip, row = jnp.unravel_index(index, grid)
+        sequence, frame, strip, row = position(index, grid)
         return function((sequence, frame * size[0], strip * size[1], row * 4 * size[2], 0, 0), result)
 
     return jax.lax.fori_loop(0, math.prod(grid), step, start)
@@ -142,9 +144,14 @@ def _tiles_of_frames(padded: Array, at: tuple, size: tuple, time: int, across: i
     """A block as tiles: float32 [36, tiles, time c]."""
     frames, strips, rows = size
     c = padded.shape[-1]
-    block = jax.lax.dynamic_slice(padded, at, (1, frames + time - 1, strips, 4 * rows + 2, 4 * across + 2, c))[0]
-    tiles = _both_ways(_to_tiles, block.astype(jnp.float32), 6, rows, across).reshape(36, frames + time - 1, -1, c)
+    block = _slice(padded, at, (frames + time - 1, strips, 4 * rows + 2, 4 * across + 2, c))
+    tiles = _both_ways(_to_tiles, block, 6, rows, across).reshape(36, frames + time - 1, -1, c)
     return jnp.concatenate([tiles[:, t : t + frames] for t in range(time)], axis=-1).reshape(36, -1, time * c)
+
+
+def _slice(films: Array, at: tuple, shape: tuple) -> Array:
+    """A block of one sequence, float32 of a shape."""
+    return jax.lax.dynamic_slice(films, at, (1, *shape), allow_negative_indices=False)[0].astype(jnp.float32)
 
 
 def _both_ways(transform: Callable, pixels: Array, reach: int, rows: int, across: int) -> Array:
