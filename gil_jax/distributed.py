@@ -1,6 +1,9 @@
 """Several processes that train together: joining them, an order among them, and what becomes of a lost one."""
 
+import ctypes
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +18,9 @@ from tqdm import tqdm
 Made = TypeVar("Made")
 SILENCE = 30  # seconds after which a process that sends nothing counts as lost
 PATIENCE = 300  # seconds that processes wait for each other at the start
+ADVICE = (
+    "Look at what that one printed, then start all again with the same command: they go on from the latest checkpoint"
+)
 
 
 def join_processes(
@@ -42,6 +48,7 @@ def join_processes(
             f"the {num_processes or ''} processes of the run did not find each other ({_first_line(error)}): start the "
             "same command with every --process_id, and one --coordinator that all hosts reach"
         ) from error
+    ctypes.CDLL(None).signal(signal.SIGABRT, _ON_ABORT)
 
 
 def _await_answer(address: str, patience: float) -> None:
@@ -70,9 +77,19 @@ def lost_processes_named() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         raise ConnectionError(
-            f"this process lost another process of the run ({_first_line(error)}). Look at what that one printed, then "
-            "start all again with the same command: they go on from the latest checkpoint"
+            f"this process lost another process of the run ({_first_line(error)}). {ADVICE}"
         ) from error
+
+
+def _explain_abort(_: int) -> None:
+    """Explain why jax aborts this process, and end it with status 1."""
+    text = f"error: this process lost another process of the run (jax says above how it noticed). {ADVICE}\n"
+    os.write(2, text.encode())
+    os._exit(1)
+
+
+# jax aborts the process from a thread of its own where a heartbeat fails; handlers of the signal module never run then.
+_ON_ABORT = ctypes.CFUNCTYPE(None, ctypes.c_int)(_explain_abort)
 
 
 def first_process_first(make: Callable[[], Made]) -> Made:

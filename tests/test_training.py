@@ -255,19 +255,19 @@ def test_processes_that_were_started_otherwise_are_refused(records, tmp_path, un
 
 
 @pytest.mark.slow
-def test_where_one_process_is_killed_the_other_ends_within_a_minute(records, tmp_path, unused_port):
+@pytest.mark.parametrize("killed", [0, 1])
+def test_where_one_process_is_killed_the_other_ends_within_a_minute(records, tmp_path, unused_port, killed):
     flags = ("--config.train.steps=100000", "--config.train.checkpoint_every=5000")
     processes = _start_two(tmp_path, records, unused_port, *flags)
     metrics, until = tmp_path / "metrics.jsonl", time.monotonic() + 200
     while time.monotonic() < until and not (metrics.exists() and metrics.read_text().count("\n") > 2):
         time.sleep(0.05)
-    processes[1].kill()
-    _, errors = processes[0].communicate(timeout=60)
-    processes[1].communicate()
-    assert processes[0].returncode != 0
-    # jax itself ends a process that waits inside of a collective operation.
-    said = ("error: this process lost another process of the run", "The tasks have crashed")
-    assert any(text in errors for text in said), errors
+    processes[killed].kill()
+    _, errors = processes[1 - killed].communicate(timeout=60)
+    processes[killed].communicate()
+    assert processes[1 - killed].returncode == 1
+    # Once, whether an operation failed or jax aborted the process, which waited inside of one.
+    assert errors.count("error: this process lost another process of the run") == 1, errors
 
 
 def test_evaluating_while_training_keeps_the_best(tiny_config, tmp_path):
