@@ -73,14 +73,24 @@ def batch_sharding(mesh: Mesh) -> Batch:
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:
-    """Shardings of a TrainState: replicated, but classifiers are sharded by their classes over "model"."""
+    """Shardings of a TrainState: replicated, but classifiers are sharded by their classes over "model".
+
+    Raises ValueError where the devices of "model" cannot share the classes evenly.
+    """
     shards = mesh.shape[MODEL]
 
     def layout(path, leaf):
         is_classifier = any("classifier" in str(key) for key in path)
-        if shards > 1 and is_classifier and leaf.ndim and leaf.shape[-1] % shards == 0:
-            return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
-        return replicated(mesh)
+        if shards == 1 or not is_classifier or not leaf.ndim:
+            return replicated(mesh)
+        classes = leaf.shape[-1]
+        if classes % shards:
+            raise ValueError(
+                f"config.sharding.model_devices={shards} devices cannot share {classes} classes evenly: set "
+                f"config.model.num_classes={classes + -classes % shards} (classes without people are allowed), or "
+                "choose a divisor of the classes"
+            )
+        return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
 
     return jax.tree_util.tree_map_with_path(layout, state)
 

@@ -1,14 +1,18 @@
 """The BNNeck classifier, optional on the networks that were published without one, and sharded by classes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType
 from test_models import SMALL, variables
 
+from gil_jax.describe import collectives
 from gil_jax.losses import make_loss
-from gil_jax.sharding import batch_sharding, make_mesh, replicated, state_sharding
+from gil_jax.sharding import batch_sharding, replicated, state_sharding
 from gil_jax.train_state import TrainState, make_network
 from gil_jax.train_step import make_train_step
 from gil_jax.types import Batch
@@ -53,37 +57,73 @@ def test_a_classifier_behind_the_embeddings_leaves_them_alone(name):
     )
 
 
-NORMED = {  # BatchNorm over sequences; over sequences and parts
+NETWORKS = {  # 2-D convolutions, BatchNorm over sequences; 3-D convolutions, BatchNorm over sequences and parts
     "baseline": {"channels": (2, 4, 4), "features": 8},
     "gaitgl": {"channels": (2, 4, 4, 4), "features": 8},
 }
+LOSSES = {
+    "s_triplet": {"margin": 0.2},
+    "m_simce": {"similarity": "cosine"},
+    "cross_entropy": {"scale": 4.0, "smoothing": 0.1},
+}
+MANY = 52  # classes: a number that no other axis of these networks has
+
+
+def mesh_of(data, model):
+    devices = jax.devices()[: data * model]
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def training(request):
+    """(step, state, batch, the state and the metrics after the step without any mesh)."""
+    network = make_network({"name": request.param, **NETWORKS[request.param], "num_classes": MANY})
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    step = make_train_step(network, make_loss(LOSSES), optimizer, lambda _: jnp.float32(0.1), 0)
+    params, batch_stats = variables(network)
+    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
+    return step, state, batch_of(8), jax.jit(step)(state, batch_of(8))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NORMED)
-def test_a_step_with_batch_statistics_and_sharded_classes_is_the_step_of_one_device(name):
-    network = make_network({"name": name, **NORMED[name], "num_classes": CLASSES})
-    optimizer = optax.sgd(0.1, momentum=0.9)
-    loss = make_loss({"s_triplet": {"margin": 0.2}, "cross_entropy": {"scale": 4.0}})
-    step = make_train_step(network, loss, optimizer, lambda _: jnp.float32(0.1), 0)
-    params, batch_stats = variables(network)
-    state = TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params))
-    batch = batch_of(8)
-    one = jax.jit(step)(state, batch)
-
-    mesh = make_mesh(model_devices=2)
+@pytest.mark.parametrize("shape", [(1, 1), (8, 1), (4, 2), (2, 4)])
+def test_a_step_on_a_mesh_is_the_step_without_one(training, shape):
+    step, state, batch, (expected, expected_metrics) = training
+    mesh = mesh_of(*shape)
     layout, batch_layout = state_sharding(mesh, jax.eval_shape(lambda: state)), batch_sharding(mesh)
+    jitted = jax.jit(step, in_shardings=(layout, batch_layout), out_shardings=(layout, replicated(mesh)))
+    on_devices = jax.device_put(state, layout), jax.device_put(batch, batch_layout)
+    compiled = jitted.lower(*on_devices).compile()
+    found, metrics = compiled(*on_devices)
+
+    for name in (*LOSSES, "loss", "gradient_norm", "parameter_norm"):
+        np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-4, err_msg=name)
+    # Parameters, momentum (the gradients) and statistics of BatchNorm.
+    for (path, ours), theirs in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        scale = float(np.abs(theirs).max())
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * scale, err_msg=jax.tree_util.keystr(path))
     sharded = [
         jax.tree_util.keystr(path)
-        for path, place in jax.tree_util.tree_leaves_with_path(layout)
-        if not place.is_fully_replicated
+        for path, leaf in jax.tree_util.tree_leaves_with_path(found)
+        if leaf.addressable_shards[0].data.size < leaf.size
     ]
+    if shape[1] == 1:
+        assert sharded == []
+        return
     assert len(sharded) == 2  # the class weights and their momentum
     assert all("classifier" in path for path in sharded)
-    jitted = jax.jit(step, in_shardings=(layout, batch_layout), out_shardings=(layout, replicated(mesh)))
-    many = jitted(jax.device_put(state, layout), jax.device_put(batch, batch_layout))
-    kernel = many[0].params["classifier"]["kernel"]
-    assert kernel.addressable_shards[0].data.shape[-1] == CLASSES // 2
-    np.testing.assert_allclose(many[1]["loss"], one[1]["loss"], rtol=1e-5)
-    for ours, theirs in zip(jax.tree.leaves(many[0]), jax.tree.leaves(one[0]), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * float(np.abs(theirs).max()))
+    # No array of a device has all classes: neither logits nor their gradients are ever gathered.
+    program = compiled.as_text()
+    axes = {int(axis) for dims in re.findall(r"\w+\[([\d,]+)\]", program) for axis in dims.split(",")}
+    assert MANY // shape[1] in axes
+    assert MANY not in axes
+    # The largest exchange is the gradient of the parameters that a device holds.
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(found.params))
+    assert max(size for _, size in collectives(program)) <= held
+
+
+def test_classes_that_devices_cannot_share_evenly_are_refused():
+    state = {"params": {"classifier": {"kernel": jax.ShapeDtypeStruct((4, 8, 5153), jnp.float32)}}}
+    with pytest.raises(ValueError, match=r"model_devices=4 devices cannot share 5153 .*num_classes=5156"):
+        state_sharding(mesh_of(2, 4), state)
+    assert state_sharding(mesh_of(8, 1), state)["params"]["classifier"]["kernel"].is_fully_replicated
