@@ -59,6 +59,9 @@ def base_config() -> ConfigDict:
     config.train.eval_every = 0
     config.train.skip_limit = 10  # steps in a row that are skipped as not finite before the training stops
     config.train.on_full_disk = "stop"  # or "continue": without the checkpoint that did not fit
+    # Steps between pictures of a batch, augmented as the network gets it; the first step's is drawn too, and figures of
+    # every evaluation: workdir/pictures/*.png, and images of TensorBoard. 0: none
+    config.train.pictures_every = 0
     config.train.report = True  # the training ends with <workdir>/report.html, as `python -m gil_jax report` makes it
     config.train.profile = ()  # (first, last): steps that are profiled into workdir/profile
     config.train.accept_changes = ()  # fields that may differ from the run that the workdir holds: ("optim.clip_norm",)

@@ -9,6 +9,7 @@ import numpy as np
 from gil_jax.data.findings import SHORT, sequence_names
 from gil_jax.data.names import shorten
 from gil_jax.data.source import SequenceTable, SilhouetteSource
+from gil_jax.lettering import MUTED, caption, measure, shorten_to, write
 
 _BINS = (1, 5, 15, 30, 45, 60, 75, 90, 105, 120, 150, 200, 300)
 
@@ -75,16 +76,30 @@ def format_look(look: Look) -> str:
 
 
 def contact_sheet(source: SilhouetteSource, path: str, rows: int = 16, columns: int = 12) -> None:
-    """Draw some sequences of the data set, one a line, with frames from beginning to end, into a picture file."""
-    size, side = source.height, 150
+    """Draw some sequences of the data set, one a line, with frames from beginning to end, into a picture file.
+
+    Raises OSError where it can't be written.
+    """
+    size, side, gap = source.height, 190, 2
     picked = sorted(np.random.default_rng(0).choice(len(source), min(rows, len(source)), replace=False))
-    sheet = np.full((len(picked) * (size + 2), side + columns * (size + 2)), 64, np.uint8)
+    sheet = np.full((len(picked) * (size + gap), side + columns * (size + gap)), 64, np.uint8)
     for line, row in enumerate(picked):
-        frames, top = source[int(row)], line * (size + 2)
-        name = sequence_names(source.table)[row].encode("ascii", "replace").decode()
-        cv2.putText(sheet, name[:22], (4, top + size // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.38, 255, 1, cv2.LINE_AA)
+        frames, top = source[int(row)], line * (size + gap)
+        write(sheet, shorten_to(sequence_names(source.table)[row], side - 8), (4, top + size // 2 - 16))
+        write(sheet, f"{len(frames)} frames", (4, top + size // 2), colour=MUTED)
         for column, frame in enumerate(np.linspace(0, len(frames) - 1, columns).astype(int)):
-            left = side + column * (size + 2)
+            left = side + column * (size + gap)
             sheet[top : top + size, left : left + size] = frames[frame]
-    if not cv2.imwrite(path, sheet):
+    heads = np.full((20, sheet.shape[1]), 64, np.uint8)
+    write(heads, "subject/condition/view", (4, 3), colour=MUTED)
+    write(heads, "first frame", (side, 3), colour=MUTED)
+    write(heads, "last frame", (sheet.shape[1] - measure("last frame") - 4, 3), colour=MUTED)
+    how = "all of them" if len(picked) == len(source) else "drawn at random, the same ones every time"
+    head = caption(
+        f"{source.path.parent.parent.name}: {len(picked)} of {len(source):,} sequences, {how}",
+        f"A row is a sequence; its columns are {columns} frames of it, evenly spaced, aligned to {size} x {size} "
+        "pixels. Good: one upright white body on black, complete, and the same person walking all along.",
+        sheet.shape[1],
+    )
+    if not cv2.imwrite(path, np.vstack([head, heads, sheet])):
         raise OSError(f"--sheet={path}: can't be written")

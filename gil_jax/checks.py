@@ -40,6 +40,7 @@ LEAST = {
     "train.checkpoint_every": 0,
     "train.eval_every": 0,
     "train.keep_checkpoints": 1,
+    "train.pictures_every": 0,
     "train.skip_limit": 0,
 }
 CHOICES = {

@@ -70,9 +70,7 @@ class MetricsLog:
             self.lines.write("\n" * self._cut + json.dumps({"step": step, **record}) + "\n")
             self.lines.flush()
             with self.not_timed():
-                if self._board is None:
-                    self._board = _Board(self._board_folder, self._start)
-                self._board.write(step, values)
+                self._open_board().write(step, values)
             self._cut = False
         except OSError as error:
             if self.on_full_disk == "stop":
@@ -85,6 +83,14 @@ class MetricsLog:
             self._cut = True
         if shown:
             self.bar.set_postfix({name: f"{values[name]:.4g}" for name in shown if name in values})
+
+    def write_image(self, step: int, tag: str, png: bytes, shape: tuple[int, ...]) -> None:
+        """Add a picture to the event file. shape: (height, width) of a grey one, (height, width, 3) in colour.
+
+        Raises OSError where the disk does not take it.
+        """
+        if self.writes:
+            self._open_board().write_image(step, tag, png, shape)
 
     def start_timing(self) -> None:
         """Count time from now on: the first step begins."""
@@ -125,6 +131,11 @@ class MetricsLog:
         if self.writes:
             self.bar.close()
 
+    def _open_board(self) -> "_Board":
+        if self._board is None:
+            self._board = _Board(self._board_folder, self._start)
+        return self._board
+
     def __enter__(self) -> "MetricsLog":
         return self
 
@@ -163,6 +174,15 @@ class _Board:
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._file.flush()
             self._flushed = time.monotonic()
+
+    def write_image(self, step: int, tag: str, png: bytes, shape: tuple[int, ...]) -> None:
+        """Write a picture of a step."""
+        from tensorboardX.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+
+        colorspace = 3 if len(shape) == 3 else 1
+        image = Summary.Image(height=shape[0], width=shape[1], colorspace=colorspace, encoded_image_string=png)
+        self._event(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
+        self._file.flush()
 
     def close(self) -> None:
         """Write what is left, and close the file."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from itertools import pairwise
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import jax
 from ml_collections import ConfigDict
@@ -39,14 +39,18 @@ from gil_jax.training import batch_size, initialise, lower_step, make_training
 from gil_jax.watch import Profile, SkippedSteps, device_memory
 from gil_jax.workdir import check_goes_on, read_workdir, set_total_steps, write_report, write_workdir
 
+if TYPE_CHECKING:
+    from gil_jax.pictures import Pictures  # needs Pillow
+
 
 class Run(NamedTuple):
-    """A run that began. unchecked: what can't be said of the people tested, see people.py."""
+    """A run that began. unchecked: what can't be said of the people tested, see people.py; pictures: or None."""
 
     config: ConfigDict
     workdir: str
     evaluator: Evaluator
     unchecked: list[str]
+    pictures: "Pictures | None" = None
 
 
 def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
@@ -110,6 +114,10 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         train, writes = config.train, jax.process_index() == 0
         saver = Saver(workdir, train.keep_checkpoints, train.best_metric, train.on_full_disk, about)
         log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk)
+        if train.pictures_every and writes:
+            from gil_jax.pictures import Pictures
+
+            run = run._replace(pictures=Pictures(config, dataset, workdir, log))
         with log, saver:
             step = compiled.result()
             clock.append(time.perf_counter())
@@ -213,6 +221,8 @@ def _train(
                 skipped.finish()
                 shown = ("loss", *(name for name in run.config.loss if name in values))
                 log.write(step, values | log.timing(step) | device_memory(), shown)
+            if run.pictures:
+                run.pictures.after_step(step, metrics)
             with log.not_timed():
                 if stop and not last:
                     _stop(step, state, saver, stops)
@@ -248,6 +258,8 @@ def _evaluate(run: Run, state: TrainState, saver: Saver, log: MetricsLog, last: 
     report = _publish(run, state._replace(params=params, opt_state=opt_state), last)
     metrics, step = run.evaluator.metrics(report), int(state.step)
     log.write(step, metrics)
+    if run.pictures:
+        run.pictures.add_evaluation(step, report, run.evaluator.table)
     saver.record(step, metrics)
     return report
 

@@ -15,6 +15,17 @@ Metrics = dict[str, Array]
 AUGMENT_STREAM = 2**31 - 1  # no step has this number, so no other key is equal
 
 
+def augment_batch(
+    augment: Callable[[Array, Array, Array], Array], seed: int | Array, step: Array, batch: Batch
+) -> Batch:
+    """Augment the batch that comes after `step` steps; what is drawn depends on seed and step alone.
+
+    augment: see `make_augmentation`.
+    """
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), AUGMENT_STREAM), step)
+    return batch._replace(silhouettes=augment(key, batch.silhouettes, batch.frame_mask))
+
+
 def make_train_step(
     network: Network,
     loss_fn: Callable,
@@ -67,8 +78,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         if augment is not None:
-            augment_key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), AUGMENT_STREAM), state.step)
-            batch = batch._replace(silhouettes=augment(augment_key, batch.silhouettes, batch.frame_mask))
+            batch = augment_batch(augment, seed, state.step, batch)
         if accumulate > 1:
             gradients, batch_stats, terms = accumulated(state, batch, key)
         else:

@@ -46,6 +46,8 @@ ALLOWED = {
     "gil_jax/config.py": {"ml_collections", "gil_jax.data"},
     "gil_jax/distributed.py": {"jax", "numpy", "tqdm"},
     "gil_jax/errors.py": set(),
+    "gil_jax/figures.py": {"numpy", "gil_jax.evaluation", "gil_jax.lettering", "gil_jax.types"},
+    "gil_jax/lettering.py": {"numpy", "PIL", "gil_jax.errors"},
     "gil_jax/lock.py": set(),
     "gil_jax/metrics_log.py": {"tensorboardX", "tqdm", "gil_jax.data.files"},
     "gil_jax/people.py": {"gil_jax.data", "gil_jax.workdir"},
@@ -84,7 +86,7 @@ ALLOWED = {
         "gil_jax.types",
         "usearch",
     },
-    "data_prep/video": {"cv2", "numpy", "norfair", "onnxruntime", "tqdm"},
+    "data_prep/video": {"cv2", "numpy", "norfair", "onnxruntime", "tqdm", "gil_jax.lettering"},
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},

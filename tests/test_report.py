@@ -130,7 +130,7 @@ def test_every_figure_has_words_above_it_and_a_name_for_screen_readers(page):
         assert attributes["role"] == "img"
         assert re.search(r"\d", attributes["aria-label"])
     figures = page.text.split("<figure ")[1:]
-    assert all(re.search(r'<h4>.+</h4>.*<p class="finding">.*\d', figure, re.DOTALL) for figure in figures)
+    assert all(re.search(r'<h[34]>.+</h[34]>.*<p class="finding">.*\d', figure, re.DOTALL) for figure in figures)
     for svg in re.findall(r"<svg xmlns.*?</svg>", page.text, re.DOTALL):
         ET.fromstring(svg)
 

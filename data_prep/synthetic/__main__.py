@@ -6,19 +6,22 @@ python -m data_prep.synthetic --out=walkers --subjects=20 --sheet=walkers.png --
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from data_prep.synthetic.dataset import FRAMES_PER_SECOND, SyntheticConfig, render_sequence, write_walkers
 from gil_jax.errors import run_command
+from gil_jax.lettering import MUTED, PAPER, caption, measure, shorten_to, write
+
+_KINDS = "nm normal, bg with a bag, cl in a coat"
 
 
 def _cropped(frame: UInt8[np.ndarray, "h w"], height: int = 172, width: int = 104) -> UInt8[np.ndarray, "h2 w2"]:
@@ -37,42 +40,71 @@ def _one_of_each_kind(conditions: tuple[str, ...]) -> list[str]:
 
 def contact_sheet(config: SyntheticConfig, path: str | os.PathLike, people: int = 3) -> None:
     """Draw one picture of the first people: a row for each kind of condition, a column for each view."""
-    rows = []
-    for subject in range(1, min(people, config.subjects) + 1):
+    rows, shown = [], min(people, config.subjects)
+    for subject in range(1, shown + 1):
         for condition in _one_of_each_kind(config.conditions):
             sequences = [render_sequence(config, subject, condition, view) for view in config.views]
             row = np.hstack([_cropped(frames[len(frames) // 2]) for frames in sequences])
-            cv2.putText(row, f"{subject:03d} {condition}", (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 160, 1, cv2.LINE_AA)
+            write(row, f"{subject:03d} {condition}", (4, 2), colour=MUTED)
             rows.append(row)
-    _save(path, cv2.imwrite, np.vstack(rows))
+    text = (
+        f"A row is a walk: person and condition ({_KINDS}); a column is a camera, at this angle in degrees "
+        "from the front. Each picture is the middle frame of its sequence, so the views show other moments of the step."
+    )
+    _save(path, _captioned(np.vstack(rows), config.views, f"{_people(shown, config)}, by view", text))
 
 
 def animated_strip(config: SyntheticConfig, path: str | os.PathLike, s: int = 27) -> None:
     """Draw a moving picture (.gif, .png or .webp) of s frames: a person for each kind of condition, views across."""
     config = replace(config, frames=(s, s))
+    views = config.views[::2]
+    kinds = list(enumerate(_one_of_each_kind(config.conditions), 1))
+    subjects = [min(number, config.subjects) for number, _ in kinds]
     clips = [
-        [render_sequence(config, min(row, config.subjects), condition, view) for view in config.views[::2]]
-        for row, condition in enumerate(_one_of_each_kind(config.conditions), 1)
+        [render_sequence(config, subject, condition, view) for view in views]
+        for subject, (_, condition) in zip(subjects, kinds, strict=True)
     ]
-    strip = cv2.Animation()
-    strip.frames = [
-        cv2.cvtColor(np.vstack([np.hstack([_cropped(clip[i]) for clip in row]) for row in clips]), cv2.COLOR_GRAY2BGR)
-        for i in range(s)
-    ]
-    strip.durations = [1000 // FRAMES_PER_SECOND] * s
-    _save(path, partial(cv2.imwriteanimation, params=[cv2.IMWRITE_GIF_DITHER, -1]), strip)
+    labels = [f"{subject:03d} {condition}" for subject, (_, condition) in zip(subjects, kinds, strict=True)]
+    text = f"A row is a walk: person and condition ({_KINDS}); a column is a camera, at this angle in degrees."
+    pictures = []
+    for i in range(s):
+        rows = [np.hstack([_cropped(clip[i]) for clip in row]) for row in clips]
+        for row, label in zip(rows, labels, strict=True):
+            write(row, label, (4, 2), colour=MUTED)
+        pictures.append(_captioned(np.vstack(rows), views, f"{_people(len(set(subjects)), config)}, walking", text))
+    _save(path, *pictures)
 
 
-def _save(path: str | os.PathLike, write: Callable[[str, Any], bool], picture: Any) -> None:
+def _people(shown: int, config: SyntheticConfig) -> str:
+    return f"Synthetic walkers: {shown} people of seed {config.seed}"
+
+
+def _captioned(
+    rows: UInt8[np.ndarray, "h w"], views: Sequence[str], title: str, text: str
+) -> UInt8[np.ndarray, "h2 w"]:
+    """Put the names of the views above their columns, and a caption on top."""
+    heads = np.full((20, rows.shape[1]), PAPER, np.uint8)
+    width = rows.shape[1] // len(views)
+    for column, view in enumerate(views):
+        short = shorten_to(view, width)
+        write(heads, short, (column * width + (width - measure(short)) // 2, 3))
+    return np.vstack([caption(title, text, rows.shape[1]), heads, rows])
+
+
+def _save(path: str | os.PathLike, *frames: UInt8[np.ndarray, "h w"]) -> None:
+    """Write a picture, or a moving one of several frames. Raises ValueError for another kind of file, and OSError."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
+    first, *others = map(Image.fromarray, frames)
+    moving: dict[str, Any] = {
+        "save_all": True,
+        "append_images": others,
+        "duration": 1000 // FRAMES_PER_SECOND,
+        "loop": 0,
+    }
     try:
-        done = write(str(path), picture)
-    except cv2.error as error:
-        raise ValueError(
-            f"{path}: OpenCV does not know this kind of picture; use .png for a sheet, .gif for a strip"
-        ) from error
-    if not done:
-        raise OSError(f"{path} could not be written: is the folder writable?")
+        first.save(path, **moving if others else {})
+    except ValueError as error:
+        raise ValueError(f"{path}: give .png for a sheet, and .gif, .png or .webp for a strip ({error})") from error
 
 
 def _parser() -> argparse.ArgumentParser:

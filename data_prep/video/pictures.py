@@ -13,6 +13,7 @@ from data_prep.video.blobs import Box
 from data_prep.video.run import SeenFrame, Verdict
 from data_prep.video.sources import Tick
 from data_prep.video.steady import take_back
+from gil_jax.lettering import SIZE, caption, measure, shorten_to, write
 
 KEPT, UNSURE, LEFT_OUT, TOUCHING = (80, 220, 80), (0, 170, 255), (80, 80, 255), (255, 160, 60)  # BGR
 _LEGEND = (
@@ -26,7 +27,7 @@ _BAR = 26  # pixels of the caption under a frame
 _TILE = (128, 96)  # height and width of a silhouette in a sheet
 _COLUMNS, _ROWS = 14, 5  # silhouettes of a track in a sheet; tracks in a sheet
 _MARGIN = 6  # pixels around the person, in the pictures of a sheet
-_FONT, _INK = cv2.FONT_HERSHEY_SIMPLEX, (235, 235, 235)
+_INK, _SMALL = (235, 235, 235), 11  # colour and pixels of text
 
 
 def draw_video(
@@ -89,14 +90,14 @@ def _draw_frame(
         outlines, _ = cv2.findContours(observation.crop, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         moved = [np.rint((outline + np.array([box.left, box.top])) * scale).astype(np.int32) for outline in outlines]
         cv2.drawContours(picture, moved, -1, colour, 1, cv2.LINE_AA)
-        labels.append((words, (round(box.left * scale), max(round(box.top * scale) - 4, 10)), colour))
+        labels.append((words, (round(box.left * scale), max(round(box.top * scale) - 16, 0)), colour))
     for words, place, colour in labels:
-        _write(picture, words, place, colour, 0.4)
+        write(picture, words, place, SIZE, colour, shadow=True)
     bar = np.full((_BAR, picture.shape[1], 3), 30, np.uint8)
     minutes, seconds = divmod(index / fps, 60)
-    left = 6 + _write(bar, f"frame {index + 1}  {int(minutes)}:{seconds:04.1f}", (6, 17), _INK, 0.4) + 14
+    left = 6 + write(bar, f"frame {index + 1}  {int(minutes)}:{seconds:04.1f}", (6, 5), SIZE, _INK) + 12
     for words, colour in _LEGEND if seen.usable else (("frame not used: the light or the camera changed", UNSURE),):
-        left += _write(bar, words, (left, 17), colour, 0.36) + 12
+        left += write(bar, words, (left, 6), _SMALL, colour) + 10
     drawn = np.vstack([picture, bar])
     return drawn[: drawn.shape[0] // 2 * 2, : drawn.shape[1] // 2 * 2]
 
@@ -133,8 +134,18 @@ class _Sheets:
         return self.files
 
     def _flush(self) -> None:
-        path = self._folder / f"{self._name}_{len(self.files) + 1}.png"
-        if not cv2.imwrite(str(path), np.vstack(self._rows)):
+        number = len(self.files) + 1
+        path = self._folder / f"{self._name}_{number}.png"
+        head = caption(
+            f"{self._name}: kept tracks, sheet {number}",
+            "A track is one person followed through the video. Its upper row shows the person with the outline found, "
+            f"its lower row the silhouettes. Columns are frames, numbered as in the video: {_COLUMNS} of each track, "
+            "evenly spread, or all it has. Quality is from 0 to 1. Good: the outline goes around one complete person, "
+            "the same one in all pictures.",
+            self._rows[0].shape[1],
+        )
+        sheet = np.vstack([cv2.cvtColor(head, cv2.COLOR_GRAY2BGR), *self._rows])
+        if not cv2.imwrite(str(path), sheet):
             raise OSError(f"{path}: cannot be written; is the disk full, or the folder read-only?")
         self.files.append(path)
         self._rows = []
@@ -149,8 +160,9 @@ def _row(name: str, verdict: Verdict, tiles: list[np.ndarray]) -> np.ndarray:
     row = np.hstack([*tiles, *[np.zeros_like(tiles[0])] * (_COLUMNS - len(tiles))])
     head = np.full((22, row.shape[1], 3), 60, np.uint8)
     first, last = min(verdict.kept) + 1, max(verdict.kept) + 1
-    words = f"{name}: {len(verdict.kept)} silhouettes of frames {first} to {last}, quality {verdict.score:.2f}"
-    _write(head, f"{words}; here {len(tiles)}", (6, 15), _INK, 0.45)
+    words = f": {len(verdict.kept)} silhouettes of frames {first} to {last}, quality {verdict.score:.2f}"
+    words = f"{words}; here {len(tiles)}"
+    write(head, shorten_to(name, row.shape[1] - 12 - measure(words, 13), 13) + words, (6, 3), 13, _INK)
     return np.vstack([head, row])
 
 
@@ -173,12 +185,5 @@ def _tile(frame: np.ndarray, box: Box, crop: np.ndarray, number: int) -> np.ndar
     tile[0, height - size[1] :, left : left + size[0]] = picture
     tile[1, height - size[1] :, left : left + size[0]] = mask[..., None]
     tile = tile.reshape(2 * height, width, 3)
-    _write(tile, str(number), (2, 10), (0, 220, 255), 0.36)
+    write(tile, str(number), (2, 0), _SMALL, (0, 220, 255), shadow=True)
     return tile
-
-
-def _write(picture: np.ndarray, words: str, place: tuple[int, int], colour: tuple[int, int, int], size: float) -> int:
-    """Write words with a shadow; returns their width in pixels."""
-    cv2.putText(picture, words, (place[0] + 1, place[1] + 1), _FONT, size, (0, 0, 0), 1, cv2.LINE_AA)
-    cv2.putText(picture, words, place, _FONT, size, colour, 1, cv2.LINE_AA)
-    return cv2.getTextSize(words, _FONT, size, 1)[0][0]

@@ -188,7 +188,7 @@ def _level(value: float | None, low: float) -> int | None:
 
 
 def _cell(value: float | None) -> Cell:
-    return "" if value is None else f"{value:.0f}" if value == 100 or value < 10 else f"{value:.1f}"
+    return "" if value is None else f"{value:.0f}" if value == 100 else f"{value:.1f}"
 
 
 def _number(text: str) -> float | None:
