@@ -133,10 +133,8 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
             report = _evaluate(run, state, saver, log, last=True)
         stops.phase = "in the report: all else is done; `python -m gil_jax report` makes it"
         clock.append(time.perf_counter())
-        seconds = [after - before for before, after in pairwise(clock)]
-        print_once(
-            "Seconds: {:.0f} data, {:.0f} network and compilation, {:.0f} training, {:.0f} evaluation".format(*seconds)
-        )
+        text = "Seconds: {:.0f} data, {:.0f} network and compilation, {:.0f} training, {:.0f} evaluation"
+        print_once(text.format(*(after - before for before, after in pairwise(clock))))
         if train.report:
             on_first_process(lambda: report_of_training(workdir, print_once))
         stops.phase = "at the end"
