@@ -42,7 +42,7 @@ class Pages:
         context.on("console", lambda m: faults.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
         try:
             page = context.new_page()
-            page.set_default_timeout(10_000)
+            page.set_default_timeout(30_000)
             page.goto(path.as_uri(), wait_until="load")
             yield page
             page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
