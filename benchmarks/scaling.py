@@ -58,8 +58,7 @@ class Row(NamedTuple):
     """Sizes of a config: batch n of classes of `sequences`, embeddings [n, p, d], k classes.
 
     backbone, linear, classifier: parameters, `linear` in the layers [p, c, d] of every part but the classifier.
-    pooled: c, channels before those layers. multiply_adds: to embed one sequence. cosines: whether a BatchNorm and
-    a classifier of cosines follow.
+    multiply_adds: to embed one sequence.
     """
 
     name: str
@@ -71,9 +70,7 @@ class Row(NamedTuple):
     backbone: int
     linear: int
     classifier: int
-    pooled: int
     multiply_adds: float
-    cosines: bool
 
     @property
     def parameters(self) -> int:
@@ -103,31 +100,25 @@ def row_of(name: str, config: ConfigDict) -> Row:
         count_parameters(params) - head.size - classifier.size,
         head.size,
         classifier.size,
-        head.shape[1],
         cost.multiply_adds,
-        "neck" in params,
     )
 
 
 def exchanged(row: Row, data: int, at_once: int = PARTS_AT_ONCE) -> dict[str, int]:
     """Compute the bytes of the results of a step's collectives on one of `data` devices, as `describe` counts them.
 
-    Gradients are summed over the devices. Where the parts divide evenly, the layers behind the pooling are shared by
-    parts: their weights and momentum are updated by parts and gathered, which sends as much. Left out: statistics of
-    BatchNorm and metrics, some hundreds of numbers. at_once: parts that a loss takes together.
+    All gradients are summed. The embeddings of the pairwise losses change from rows of a device to parts of a device,
+    their gradients back, padded to a multiple of data * at_once parts; placing the real parts among the padded ones
+    takes permutations of at most the size given. Holds where there is padding, as on an accelerator wherever data *
+    at_once does not divide the parts. Left out: statistics of BatchNorm and metrics, some hundreds of numbers.
+    at_once: parts that a loss takes together.
     """
-    if row.p % data == 0 and (row.p // data) % at_once == 0:
-        times = 4 if row.cosines else 5  # pooled features forward and backward
-        return {
-            "all-reduce": FLOAT * row.backbone,
-            "all-gather": 2 * FLOAT * (row.linear + row.classifier),
-            "all-to-all": times * FLOAT * row.n * row.p * row.pooled // data,
-        }
-    padded = row.p + -row.p % (data * at_once)
+    forward, padded = (row.p + -row.p % multiple for multiple in (data, data * at_once))
+    of_part = FLOAT * row.n * row.d // data
     return {
         "all-reduce": FLOAT * row.parameters,
-        "all-gather": 0,
-        "all-to-all": 2 * FLOAT * row.n * padded * row.d // data,  # embeddings forward, their gradients backward
+        "all-to-all": of_part * (forward + padded),
+        "collective-permute": 2 * of_part * padded,
     }
 
 
@@ -150,7 +141,8 @@ def exchange_seconds(row: Row, devices: int, hardware: Hardware) -> float:
     """Compute the time of all exchanges of a step with the batch over all devices, nothing overlapped."""
     link = hardware.network if devices <= hardware.domain else hardware.beyond
     gradients = all_reduce_seconds(FLOAT * row.parameters, devices, hardware)
-    return gradients + exchanged(row, devices)["all-to-all"] / link
+    sizes = exchanged(row, devices)
+    return gradients + (sizes["all-to-all"] + sizes["collective-permute"]) / link
 
 
 def compute_seconds(row: Row, devices: int, hardware: Hardware) -> float:
