@@ -2,7 +2,10 @@
 
 import jax
 import pytest
+from jax.sharding import AxisType
 
+from benchmarks.scaling import exchanged, row_of
+from configs import casia_b_gaitgl, oumvlp_deepgaitv2
 from configs.casia_b_baseline import get_config
 from gil_jax.describe import collectives, network_cost, step_cost
 from gil_jax.sharding import make_mesh
@@ -38,3 +41,21 @@ def test_a_step_exchanges_at_least_the_gradients():
     classifier = 4 * 8 * 80
     assert alone.state - shared.state == classifier  # half of the weights and half of the momentum
     assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize(("recipe", "parts", "devices"), [(casia_b_gaitgl, 4, 4), (oumvlp_deepgaitv2, 8, 8)])
+def test_formulas_of_the_scaling_tables_are_a_compiled_steps_exchanges(monkeypatch, recipe, parts, devices):
+    at_once = 2
+    monkeypatch.setattr("gil_jax.losses.parts.parts_at_once", lambda: at_once)
+    config = recipe.get_config()
+    config.model.update({"channels": (2, 2, 4, 4), "features": 8, "bins": (parts,), "num_classes": 80})
+    config.model.convolution = "xla"
+    config.data.update({"subjects_per_batch": 16, "sequences_per_subject": 2, "frames": 2, "augment": {}})
+    mesh = jax.make_mesh((devices, 1), ("data", "model"), (AxisType.Auto,) * 2, devices=jax.devices()[:devices])
+    sizes = {kind: size for kind, (_, size) in step_cost(config, mesh).collectives.items()}
+    expected = exchanged(row_of("tiny", config), devices, at_once)
+    assert sizes.keys() <= expected.keys()  # nothing is gathered
+    assert sizes["all-to-all"] == expected["all-to-all"]
+    assert sizes.get("collective-permute", 0) <= expected["collective-permute"]
+    others = sizes["all-reduce"] - expected["all-reduce"]  # statistics of BatchNorm, metrics
+    assert 0 <= others < 4 * 600
