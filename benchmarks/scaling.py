@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from gil_jax.config import resolve
 from gil_jax.describe import network_cost
+from gil_jax.losses.parts import group_parts
 from gil_jax.train_state import count_parameters, make_network
 from gil_jax.training import batch_size
 
@@ -108,12 +109,12 @@ def exchanged(row: Row, data: int, at_once: int = PARTS_AT_ONCE) -> dict[str, in
     """Compute the bytes of the results of a step's collectives on one of `data` devices, as `describe` counts them.
 
     All gradients are summed. The embeddings of the pairwise losses change from rows of a device to parts of a device,
-    their gradients back, padded to a multiple of data * at_once parts; placing the real parts among the padded ones
-    takes permutations of at most the size given. Holds where there is padding, as on an accelerator wherever data *
-    at_once does not divide the parts. Left out: statistics of BatchNorm and metrics, some hundreds of numbers.
-    at_once: parts that a loss takes together.
+    their gradients back, padded to equal groups of at most at_once parts; placing the real parts among the padded ones
+    takes permutations of at most the size given. Holds where parts are padded. Left out: statistics of BatchNorm and
+    metrics, some hundreds of numbers.
     """
-    forward, padded = (row.p + -row.p % multiple for multiple in (data, data * at_once))
+    groups, together = group_parts(row.p, data, at_once)
+    forward, padded = row.p + -row.p % data, data * groups * together
     of_part = FLOAT * row.n * row.d // data
     return {
         "all-reduce": FLOAT * row.parameters,
@@ -158,9 +159,9 @@ def classifier_operations(row: Row) -> float:
 def pairs_at(row: Row, devices: int) -> tuple[float, float, float]:
     """Of the pairwise losses on one device: matrix operations, steps of the triplet pass, bytes of one array of pairs.
 
-    A device takes a multiple of 16 parts, padded ones included.
+    Padded parts are included.
     """
-    parts = math.ceil(row.p / (devices * PARTS_AT_ONCE)) * PARTS_AT_ONCE
+    parts = math.prod(group_parts(row.p, devices, PARTS_AT_ONCE))
     pairs = parts * row.n**2
     return OPERATIONS * pairs * row.d, pairs * row.sequences, FLOAT * pairs
 

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from configs.loss_recipes import loss_recipe
 from gil_jax.losses import make_loss
+from gil_jax.losses.parts import group_parts
 from gil_jax.types import ModelOutput
 
 pytestmark = pytest.mark.slow
@@ -76,12 +77,25 @@ def test_loss_and_gradients_are_those_of_one_device(on_one_device, devices):
 
 
 def test_several_parts_at_once_are_the_same(on_one_device, monkeypatch):
-    """As on an accelerator, on a CPU: groups of 4 of the 6 parts."""
-    monkeypatch.setattr("gil_jax.losses.parts.parts_at_once", lambda: 4)
+    """As on an accelerator, on a CPU: each of 2 devices has 3 of the 6 parts, in two groups of 2."""
+    monkeypatch.setattr("gil_jax.losses.parts.parts_at_once", lambda: 2)
     recipe, (expected_values, expected_gradients, _) = on_one_device
     values, gradients, _ = run_on(2, loss_recipe(recipe))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), values, expected_values)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected_gradients)
+
+
+def test_groups_of_parts_are_even():
+    for parts in (1, 6, 16, 31, 62, 64, 93):
+        for devices in (1, 2, 3, 8, 64, 512):
+            for most in (1, 16):
+                groups, together = group_parts(parts, devices, most)
+                assert 1 <= together <= most
+                assert devices * groups * together >= parts
+                share = -(-parts // devices)
+                assert groups * together < share + groups  # less than one part of padding in each group
+    assert group_parts(64, 8, 16) == (1, 8)
+    assert group_parts(64, 3, 16) == (2, 11)
 
 
 def test_one_device_exchanges_nothing(on_one_device):

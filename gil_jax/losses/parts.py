@@ -28,13 +28,20 @@ class BatchContext(NamedTuple):
 
 
 def parts_at_once() -> int:
-    """Number of parts worked on together: one fits a CPU's cache, an accelerator wants more work at a time."""
+    """The most parts worked on together: one fits a CPU's cache, an accelerator wants more work at a time."""
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def _work_through(part_loss: Callable, embeddings, labels, extra, devices: int):
+def group_parts(parts: int, devices: int, most: int) -> tuple[int, int]:
+    """Share parts among devices: (groups of a device, parts of a group), at most `most`, with the least padding."""
+    share = -(-parts // devices)
+    groups = -(-share // most)
+    return groups, -(-share // groups)
+
+
+def _work_through(part_loss: Callable, embeddings, labels, extra, devices: int, together: int):
     """Losses [p], statistics [p] and gradients [n, p, d] of the parts [n, p, d] of one device."""
-    classes, together = classes_of(labels), parts_at_once()
+    classes = classes_of(labels)
     real = classes.same | classes.different
 
     def rows_of(start):
@@ -72,10 +79,11 @@ def _work_through(part_loss: Callable, embeddings, labels, extra, devices: int):
 def _on_all_devices(part_loss: Callable, embeddings, labels, extra):
     devices = data_devices(embeddings)
     parts = embeddings.shape[1]
-    filling = ((0, 0), (0, -parts % (devices * parts_at_once())), (0, 0))
-    # Parts are padded to a multiple of the devices; with ones, whose cosines of 1 leave the least cosine as it is.
+    groups, together = group_parts(parts, devices, parts_at_once())
+    filling = ((0, 0), (0, devices * groups * together - parts), (0, 0))
+    # Parts are padded to equal groups; with ones, whose cosines of 1 leave the least cosine as it is.
     embeddings = jnp.pad(embeddings, filling, constant_values=1.0)
-    work_through = partial(_work_through, part_loss, devices=devices)
+    work_through = partial(_work_through, part_loss, devices=devices, together=together)
     if devices > 1:
         work_through = per_device(
             work_through, embeddings, (BY_PARTS, REPLICATED, REPLICATED), (BY_ROWS, BY_ROWS, BY_PARTS)
