@@ -9,11 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from gil_jax.data.files import write_atomically
+
+if TYPE_CHECKING:
+    from gil_jax.wandb_writer import WandbWriter
 
 FLUSH_SECONDS = 30  # between flushes of the event file
 
@@ -24,6 +27,7 @@ class MetricsLog:
     workdir: its metrics.jsonl gets one JSON object a line, with "step"; its tensorboard/ the same numbers.
     start: the step that the run goes on from; steps: where it ends; sequences: of a step; writes: False on all
     processes but one; on_full_disk: "stop" raises OSError where a line can't be written, "continue" goes on without.
+    writer: gets the same numbers.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class MetricsLog:
         writes: bool = True,
         sequences: int = 1,
         on_full_disk: str = "stop",
+        writer: "WandbWriter | None" = None,
     ):
-        self.writes, self.sequences, self.on_full_disk = writes, sequences, on_full_disk
+        self.writes, self.sequences, self.on_full_disk, self._writer = writes, sequences, on_full_disk, writer
         self._start, self._last_step, self._cut = start, start, False
         self.start_timing()
         if not writes:
@@ -81,6 +86,9 @@ class MetricsLog:
             if not self._cut:
                 tqdm.write(f"The metrics of step {step} can't be written, the training goes on: {error}")
             self._cut = True
+        if self._writer:
+            with self.not_timed():
+                self._writer.write(step, values)
         if shown:
             self.bar.set_postfix({name: f"{values[name]:.4g}" for name in shown if name in values})
 
@@ -143,6 +151,8 @@ class MetricsLog:
         if not self.writes:
             return
         self.bar.close()
+        if self._writer:
+            self._writer.close()
         for file in (self._board, self.lines):
             with suppress(OSError):  # a full disk, which was reported at its line
                 if file is not None:
