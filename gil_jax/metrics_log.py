@@ -9,14 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gil_jax.data.files import write_atomically
-
-if TYPE_CHECKING:
-    from gil_jax.wandb_writer import WandbWriter
 
 FLUSH_SECONDS = 30  # between flushes of the event file
 
@@ -27,7 +25,7 @@ class MetricsLog:
     workdir: its metrics.jsonl gets one JSON object a line, with "step"; its tensorboard/ the same numbers.
     start: the step that the run goes on from; steps: where it ends; sequences: of a step; writes: False on all
     processes but one; on_full_disk: "stop" raises OSError where a line can't be written, "continue" goes on without.
-    writer: gets the same numbers.
+    wandb: `config.train.wandb`, whose run gets the same numbers.
     """
 
     def __init__(
@@ -38,9 +36,9 @@ class MetricsLog:
         writes: bool = True,
         sequences: int = 1,
         on_full_disk: str = "stop",
-        writer: "WandbWriter | None" = None,
+        wandb: ConfigDict | None = None,
     ):
-        self.writes, self.sequences, self.on_full_disk, self._writer = writes, sequences, on_full_disk, writer
+        self.writes, self.sequences, self.on_full_disk = writes, sequences, on_full_disk
         self._start, self._last_step, self._cut = start, start, False
         self.start_timing()
         if not writes:
@@ -55,6 +53,11 @@ class MetricsLog:
             tqdm.write(f"{path}: {len(damaged)} lines can't be read; they are in metrics.damaged now")
         write_atomically(path, "".join(kept))
         self.lines = path.open("a", encoding="utf-8")
+        self._writer = None
+        if wandb is not None and wandb.project:
+            from gil_jax.wandb_writer import WandbWriter
+
+            self._writer = WandbWriter(wandb, workdir)
         self._board_folder, self._board = folder / "tensorboard", None
         calm = 0.5 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(total=steps, initial=start, desc="train", unit="step", mininterval=calm, smoothing=0.05)

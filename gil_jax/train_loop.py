@@ -102,15 +102,9 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         compiled = stack.enter_context(ThreadPoolExecutor(1)).submit(lowered.compile)
         state = _first_state(config, workdir, latest, training.init, shapes, layout)
         start, about = int(state.step), {"config": json.loads(config.to_json()), "data": data}
-        writer = None
         if jax.process_index() == 0:
             write_workdir(workdir, config, data)
-            facts = describe_run(about["config"], data, start)
-            write_run(workdir, facts)
-            if config.train.wandb.project:
-                from gil_jax.wandb_writer import WandbWriter
-
-                writer = WandbWriter(config.train.wandb, workdir, facts)
+            write_run(workdir, describe_run(about["config"], data, start))
         print_once(
             f"{config.model.name}: {count_parameters(shapes.params):,} parameters; {len(dataset.rows_of_subject)} "
             f"people to train, {len(dataset.split.test)} to test; {batch_size(config)} sequences a step on "
@@ -119,7 +113,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         run = Run(config, workdir, Evaluator(training.network, dataset, config, mesh), unchecked)
         train, writes = config.train, jax.process_index() == 0
         saver = Saver(workdir, train.keep_checkpoints, train.best_metric, train.on_full_disk, about)
-        log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk, writer)
+        log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk, train.wandb)
         if train.pictures_every and writes:
             from gil_jax.pictures import Pictures
 

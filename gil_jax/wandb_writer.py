@@ -1,7 +1,6 @@
 """Weights & Biases: the numbers of metrics.jsonl, sent to one run of a project (the extra `wandb`)."""
 
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -18,8 +17,8 @@ class WandbWriter:
     that steps which are repeated are not sent twice.
     """
 
-    def __init__(self, fields: ConfigDict, workdir: str, facts: dict[str, Any]):
-        """Open the run. fields: `config.train.wandb`; facts: of run.json, with the config."""
+    def __init__(self, fields: ConfigDict, workdir: str):
+        """Open the run. fields: `config.train.wandb`; workdir: its run.json is sent, which holds the config."""
         self._path, self._run = Path(workdir) / "wandb.json", None
         try:
             import wandb
@@ -27,7 +26,8 @@ class WandbWriter:
             held = read_json(self._path) or {"id": wandb.util.generate_id(), "trained": 0, "evaluated": 0}
             self._held = {"id": str(held["id"])} | {name: int(held[name]) for name in ("trained", "evaluated")}
             write_json(self._path, self._held)
-            config = facts["config"] | {"run": {name: facts[name] for name in facts if name != "config"}}
+            facts = read_json(Path(workdir) / "run.json") or {}
+            config = facts.pop("config", {}) | {"run": facts}
             self._run = wandb.init(
                 project=fields.project,
                 name=fields.name or None,

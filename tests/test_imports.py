@@ -101,6 +101,8 @@ LATE = {
     "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
     "gil_jax/report/__init__.py": {"gil_jax.report.page"},
     "gil_jax/evaluation/index.py": {"usearch"},
+    "gil_jax/wandb_writer.py": {"wandb"},
+    "gil_jax/metrics_log.py": {"gil_jax.wandb_writer"},
 }
 ONLY_IN = {
     "nnx.split": {"gil_jax/train_state.py"},

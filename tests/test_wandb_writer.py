@@ -8,7 +8,6 @@ import pytest
 
 from gil_jax.checks import check_config
 from gil_jax.metrics_log import MetricsLog
-from gil_jax.wandb_writer import WandbWriter
 
 FAKE = """
 import types
@@ -45,8 +44,8 @@ def fake(tmp_path, monkeypatch):
 
 
 def _log(config, workdir, start, steps):
-    writer = WandbWriter(config.train.wandb, str(workdir), FACTS)
-    with MetricsLog(str(workdir), start, 9, writer=writer) as log:
+    (workdir / "run.json").write_text(json.dumps(FACTS))
+    with MetricsLog(str(workdir), start, 9, wandb=config.train.wandb) as log:
         for step in steps:
             log.write(step, {"loss": 0.5})
         log.write(steps[-1], {"eval/rank1": 0.25})
