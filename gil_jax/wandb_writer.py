@@ -1,5 +1,6 @@
 """Weights & Biases: the numbers of metrics.jsonl, sent to one run of a project (the extra `wandb`)."""
 
+import secrets
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -23,7 +24,7 @@ class WandbWriter:
         try:
             import wandb
 
-            held = read_json(self._path) or {"id": wandb.util.generate_id(), "trained": 0, "evaluated": 0}
+            held = read_json(self._path) or {"id": secrets.token_hex(4), "trained": 0, "evaluated": 0}
             self._held = {"id": str(held["id"])} | {name: int(held[name]) for name in ("trained", "evaluated")}
             write_json(self._path, self._held)
             facts = read_json(Path(workdir) / "run.json") or {}

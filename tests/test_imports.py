@@ -90,7 +90,17 @@ ALLOWED = {
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},
-    "gil_jax": {"tensorflow", "tensorflow_datasets", "clu", "data_prep", "jax2onnx", "onnx", "onnxruntime", *REPORT},
+    "gil_jax": {
+        "tensorflow",
+        "tensorflow_datasets",
+        "clu",
+        "data_prep",
+        "jax2onnx",
+        "onnx",
+        "onnxruntime",
+        "wandb",
+        *REPORT,
+    },
     "run_train.py": {"tensorflow", "torch"},
 }
 # Imported within functions alone, so that gil_jax works without it.

@@ -10,9 +10,7 @@ from gil_jax.checks import check_config
 from gil_jax.metrics_log import MetricsLog
 
 FAKE = """
-import types
 starts, sent, fails = [], [], []
-util = types.SimpleNamespace(generate_id=lambda: "abc")
 Settings = dict
 
 def init(**fields):
@@ -55,7 +53,8 @@ def test_a_stopped_run_goes_on_in_the_same_run_without_sending_steps_twice(fake,
     tiny_config.train.wandb.project = "gait"
     _log(tiny_config, tmp_path, 0, [1, 2, 3])
     _log(tiny_config, tmp_path, 1, [2, 3, 4])
-    assert [(start["id"], start["resume"], start["project"]) for start in fake.starts] == [("abc", "allow", "gait")] * 2
+    run = json.loads((tmp_path / "wandb.json").read_text())["id"]
+    assert [(start["id"], start["resume"], start["project"]) for start in fake.starts] == [(run, "allow", "gait")] * 2
     assert fake.starts[0]["config"] == {"seed": 3, "run": {"host": "h"}}
     steps = [values["step"] for values in fake.sent if "loss" in values]
     evaluated = [values["step"] for values in fake.sent if "eval/rank1" in values]
