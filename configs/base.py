@@ -64,6 +64,9 @@ def base_config() -> ConfigDict:
     config.train.pictures_every = 0
     config.train.report = True  # the training ends with <workdir>/report.html, as `python -m gil_jax report` makes it
     config.train.profile = ()  # (first, last): steps that are profiled into workdir/profile
+    # Weights & Biases (extra "wandb"). project: empty: off; name: of the run, empty: wandb makes one up;
+    # mode: "online" or "offline", to be sent later by `wandb sync`
+    config.train.wandb = ConfigDict({"project": "", "name": "", "mode": "online"})
     config.train.accept_changes = ()  # fields that may differ from the run that the workdir holds: ("optim.clip_norm",)
 
     config.eval = ConfigDict()

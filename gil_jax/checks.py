@@ -2,6 +2,7 @@
 
 import math
 import os
+from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -50,6 +51,7 @@ CHOICES = {
     "optim.optimizer": ("sgd", "adam", "adamw"),
     "optim.schedule": ("steps", "cosine"),
     "train.on_full_disk": ("stop", "continue"),
+    "train.wandb.mode": ("online", "offline"),
 }
 
 
@@ -74,6 +76,11 @@ def check_config(config: ConfigDict, workdir: str) -> None:
         wrong.append(f"config.eval.rerank={rerank}: give (k1, k2, lambda), e.g. (6, 6, 0.3), or ()")
     if unknown := [name for name in config.train.accept_changes if name not in values]:
         wrong.append(f"config.train.accept_changes: {', '.join(unknown)} is no field of the config")
+    if config.train.wandb.project and not _is_installed("wandb"):
+        wrong.append(
+            f"config.train.wandb.project={config.train.wandb.project!r} needs the package wandb: "
+            "pip install -e .[wandb], or leave it empty"
+        )
     folders = {
         "--workdir": workdir,
         "config.data.dir": config.data.dir,
@@ -85,6 +92,13 @@ def check_config(config: ConfigDict, workdir: str) -> None:
             wrong.append(f"{name}={folder}: give a folder of a disk that every host sees, not an address")
     if wrong:
         raise ValueError("\n".join(wrong))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # a module that is blocked
+        return False
 
 
 def check_batch(config: ConfigDict, dataset: Dataset, mesh: Mesh) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from gil_jax.data.files import write_atomically
@@ -24,6 +25,7 @@ class MetricsLog:
     workdir: its metrics.jsonl gets one JSON object a line, with "step"; its tensorboard/ the same numbers.
     start: the step that the run goes on from; steps: where it ends; sequences: of a step; writes: False on all
     processes but one; on_full_disk: "stop" raises OSError where a line can't be written, "continue" goes on without.
+    wandb: `config.train.wandb`, whose run gets the same numbers.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class MetricsLog:
         writes: bool = True,
         sequences: int = 1,
         on_full_disk: str = "stop",
+        wandb: ConfigDict | None = None,
     ):
         self.writes, self.sequences, self.on_full_disk = writes, sequences, on_full_disk
         self._start, self._last_step, self._cut = start, start, False
@@ -50,6 +53,11 @@ class MetricsLog:
             tqdm.write(f"{path}: {len(damaged)} lines can't be read; they are in metrics.damaged now")
         write_atomically(path, "".join(kept))
         self.lines = path.open("a", encoding="utf-8")
+        self._writer = None
+        if wandb is not None and wandb.project:
+            from gil_jax.wandb_writer import WandbWriter
+
+            self._writer = WandbWriter(wandb, workdir)
         self._board_folder, self._board = folder / "tensorboard", None
         calm = 0.5 if sys.stderr.isatty() else 10.0
         self.bar = tqdm(total=steps, initial=start, desc="train", unit="step", mininterval=calm, smoothing=0.05)
@@ -81,6 +89,9 @@ class MetricsLog:
             if not self._cut:
                 tqdm.write(f"The metrics of step {step} can't be written, the training goes on: {error}")
             self._cut = True
+        if self._writer:
+            with self.not_timed():
+                self._writer.write(step, values)
         if shown:
             self.bar.set_postfix({name: f"{values[name]:.4g}" for name in shown if name in values})
 
@@ -143,6 +154,8 @@ class MetricsLog:
         if not self.writes:
             return
         self.bar.close()
+        if self._writer:
+            self._writer.close()
         for file in (self._board, self.lines):
             with suppress(OSError):  # a full disk, which was reported at its line
                 if file is not None:

@@ -113,7 +113,7 @@ def train_and_evaluate(config: ConfigDict, workdir: str) -> dict | None:
         run = Run(config, workdir, Evaluator(training.network, dataset, config, mesh), unchecked)
         train, writes = config.train, jax.process_index() == 0
         saver = Saver(workdir, train.keep_checkpoints, train.best_metric, train.on_full_disk, about)
-        log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk)
+        log = MetricsLog(workdir, start, train.steps, writes, batch_size(config), train.on_full_disk, train.wandb)
         if train.pictures_every and writes:
             from gil_jax.pictures import Pictures
 

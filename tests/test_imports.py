@@ -49,7 +49,8 @@ ALLOWED = {
     "gil_jax/figures.py": {"numpy", "gil_jax.evaluation", "gil_jax.lettering", "gil_jax.types"},
     "gil_jax/lettering.py": {"numpy", "PIL", "gil_jax.errors"},
     "gil_jax/lock.py": set(),
-    "gil_jax/metrics_log.py": {"tensorboardX", "tqdm", "gil_jax.data.files"},
+    "gil_jax/metrics_log.py": {"tensorboardX", "tqdm", "gil_jax.data.files", "gil_jax.wandb_writer"},
+    "gil_jax/wandb_writer.py": {"wandb", "tqdm", "gil_jax.workdir"},
     "gil_jax/people.py": {"gil_jax.data", "gil_jax.workdir"},
     "gil_jax/processes.py": set(),
     "gil_jax/saving.py": {"jax", "gil_jax.checkpoint", "gil_jax.distributed", "gil_jax.train_state"},
@@ -90,7 +91,17 @@ ALLOWED = {
 }
 NEVER = {
     "data_prep": {"jax", "flax", "tensorflow", "torch"},
-    "gil_jax": {"tensorflow", "tensorflow_datasets", "clu", "data_prep", "jax2onnx", "onnx", "onnxruntime", *REPORT},
+    "gil_jax": {
+        "tensorflow",
+        "tensorflow_datasets",
+        "clu",
+        "data_prep",
+        "jax2onnx",
+        "onnx",
+        "onnxruntime",
+        "wandb",
+        *REPORT,
+    },
     "run_train.py": {"tensorflow", "torch"},
 }
 # Imported within functions alone, so that gil_jax works without it.
@@ -101,6 +112,8 @@ LATE = {
     "gil_jax/exported.py": {"jax2onnx", "onnxruntime"},
     "gil_jax/report/__init__.py": {"gil_jax.report.page"},
     "gil_jax/evaluation/index.py": {"usearch"},
+    "gil_jax/wandb_writer.py": {"wandb"},
+    "gil_jax/metrics_log.py": {"gil_jax.wandb_writer"},
 }
 ONLY_IN = {
     "nnx.split": {"gil_jax/train_state.py"},
