@@ -25,15 +25,16 @@ class WandbWriter:
             import wandb
 
             held = read_json(self._path) or {"id": secrets.token_hex(4), "trained": 0, "evaluated": 0}
-            self._held = {"id": str(held["id"])} | {name: int(held[name]) for name in ("trained", "evaluated")}
-            write_json(self._path, self._held)
+            self._id = str(held["id"])
+            self._sent = {name: int(held[name]) for name in ("trained", "evaluated")}
+            self._note()
             facts = read_json(Path(workdir) / "run.json") or {}
             config = facts.pop("config", {}) | {"run": facts}
             self._run = wandb.init(
                 project=fields.project,
                 name=fields.name or None,
                 mode=fields.mode,
-                id=self._held["id"],
+                id=self._id,
                 resume="allow",
                 dir=workdir,
                 config=config,
@@ -47,12 +48,12 @@ class WandbWriter:
     def write(self, step: int, values: dict[str, float]) -> None:
         """Send the numbers of a step, unless they were sent before."""
         kind = "evaluated" if any(name.startswith("eval/") for name in values) else "trained"
-        if self._run is None or step <= self._held[kind]:
+        if self._run is None or step <= self._sent[kind]:
             return
         try:
             # First noted, then sent: a kill in between loses a line rather than sending it twice.
-            self._held[kind] = step
-            write_json(self._path, self._held)
+            self._sent[kind] = step
+            self._note()
             self._run.log({"step": step, **values})
         except Exception as error:
             self._fail(error)
@@ -65,6 +66,9 @@ class WandbWriter:
             self._run.finish()
         except Exception as error:
             self._fail(error)
+
+    def _note(self) -> None:
+        write_json(self._path, {"id": self._id, **self._sent})
 
     def _fail(self, error: Exception) -> None:
         self._run = None
