@@ -188,7 +188,11 @@ def test_who_is_it(workdir, folder, walks, tmp_path, capsys):
     np.save(tmp_path / "stranger.npy", stranger)
     (tmp_path / "tracks.json").write_text("[]")
     assert main(["identify", str(workdir), gallery, f"--data={tmp_path / 'stranger.npy'}"]) == 0
-    assert "stranger/000/000: unknown" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "stranger/000/000: unknown" in out
+    assert "16 enrolled sequences are too few for --far=0.01: about 1 stranger in 16 is taken" in err
+    assert main(["identify", str(workdir), gallery, f"--data={tmp_path / 'stranger.npy'}", "--far=0.1"]) == 0
+    assert "too few" not in capsys.readouterr().err
     assert main(["forget", gallery]) == 0
     assert capsys.readouterr().out == "ann: 8 sequences\nben: 8 sequences\n"
 

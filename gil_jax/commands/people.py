@@ -76,6 +76,12 @@ def _identify(options: argparse.Namespace) -> None:
     gallery, model = Gallery(options.gallery, index=options.index), open_model(options)
     gallery.check(model.fingerprint)
     table, answers = _embed(options, model)
+    enrolled = sum(gallery.people.values())
+    if enrolled * options.far < 1:
+        warn_on_stderr(
+            f"{enrolled} enrolled sequences are too few for --far={options.far:g}: about 1 stranger in {enrolled} is "
+            "taken for somebody. Look at the score as well, or enroll more people"
+        )
     write_identified(answers, gallery.identify(table.embeddings[:], options.k, options.far, model.fingerprint))
 
 
