@@ -1,4 +1,4 @@
-"""How many sequences of mixed lengths are embedded in a second, beside PyTorch on the same CPU, alternating in one run.
+"""Sequences of mixed lengths embedded in a second, beside PyTorch on the same CPU, alternating in one run.
 
     python -m benchmarks.inference [--networks gaitset gaitgl] [--rounds 5] [--sequences 64] [--no-torch]
 

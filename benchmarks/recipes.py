@@ -243,7 +243,7 @@ def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Dataset],
 
 
 def _settings(config: ConfigDict) -> dict:
-    """What a result depends on besides seed and data, as JSON gives it back."""
+    """Settings that a result depends on besides seed and data, as JSON gives them back."""
     model = {name: value for name, value in config.model.items() if name != "num_classes"}
     parts = {"model": model, "loss": config.loss.to_dict(), "optim": config.optim.to_dict()}
     return json.loads(json.dumps(parts | {"data": config.data.to_dict(), "steps": config.train.steps}))

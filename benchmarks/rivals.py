@@ -1,4 +1,4 @@
-"""What the benchmarks beside PyTorch share: rivals, a process each, of whom one works at a time and all take turns."""
+"""Processes that are compared by the benchmarks beside PyTorch: one works at a time, and all take turns."""
 
 import argparse
 import multiprocessing

@@ -1,4 +1,4 @@
-"""How long a training step takes, beside PyTorch on the same CPU, alternating in one run.
+"""Time of a training step, beside PyTorch on the same CPU, alternating in one run.
 
     python -m benchmarks.train_step [--networks gaitset gaitgl] [--stages step] [--batch 4 4] [--no-torch]
 

@@ -1,4 +1,4 @@
-"""How well people are followed in drawn scenes, whose masks and identities are known, and how fast in a real video.
+"""Quality of following people in drawn scenes, whose masks and identities are known, and speed in a real video.
 
     python -m benchmarks.video
     python -m benchmarks.video --video=vtest.avi

@@ -1,4 +1,4 @@
-"""How much of raw data is read at most: small files can claim, or unpack to, more than any machine holds."""
+"""Limits of what is read of raw data: small files can claim, or unpack to, more than any machine holds."""
 
 from dataclasses import dataclass
 

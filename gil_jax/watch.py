@@ -1,4 +1,4 @@
-"""What is watched while steps run: updates that were skipped, the memory of the devices, profiles."""
+"""Monitoring of the steps: updates that were skipped, memory of the devices, profiles."""
 
 import math
 from collections import deque

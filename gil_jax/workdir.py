@@ -1,4 +1,4 @@
-"""What a workdir holds besides checkpoints: config.json, data.json with the people who trained, reports."""
+"""Files of a workdir besides checkpoints: config.json, data.json with the people who trained, reports."""
 
 import inspect
 import json
@@ -23,7 +23,7 @@ REPORT_FIELDS = ("dataset", "split", "protocol", "metric", "rerank", "step")
 
 
 class Held(NamedTuple):
-    """What a workdir holds of its run; None where it says nothing. data: see `describe_data` in people.py."""
+    """Run of a workdir by its files; None where they say nothing. data: see `describe_data` in people.py."""
 
     config: dict[str, Any] | None
     data: dict[str, Any] | None

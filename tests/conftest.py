@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def records(tmp_path_factory):
-    """Where the records of a few synthetic walkers are built, by whoever needs them first."""
+    """Folder of the records of a few synthetic walkers, built by the first process that needs them."""
     return tmp_path_factory.mktemp("records")
 
 

@@ -1,4 +1,4 @@
-"""What `describe` counts: multiply-adds of wide networks, bytes that devices exchange."""
+"""The counts of `describe`: multiply-adds of wide networks, bytes that devices exchange."""
 
 import jax
 import pytest

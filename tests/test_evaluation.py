@@ -1,4 +1,4 @@
-"""What is reported of a ranking, and the embeddings that it comes from."""
+"""The report of a ranking, and the embeddings that it comes from."""
 
 import json
 

@@ -41,7 +41,7 @@ def listed(raw, passwords=(PASSWORD,)):
 
 
 def wanted(files):
-    """What a tree in CASIA-B's layout holds."""
+    """Content of a tree in CASIA-B's layout."""
     sequences = {}
     for name in natural_order(files):
         sequences.setdefault(tuple(name.split("/")[:3]), []).append(files[name])

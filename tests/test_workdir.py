@@ -1,4 +1,4 @@
-"""What a workdir remembers: its owner, its config, who trained, its reports, and its log on a full disk."""
+"""The memory of a workdir: its owner, its config, who trained, its reports, and its log on a full disk."""
 
 import json
 import os

@@ -37,7 +37,7 @@ FAST_PNG = (cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)  # two thirds o
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """What to make. subjects: how many, numbered from 001; frames: shortest and longest sequence.
+    """Settings of the walkers. subjects: number of people, numbered from 001; frames: shortest and longest sequence.
 
     A condition is "nm-", "bg-" or "cl-" and two digits; a view is the camera's angle in degrees, "000" in front of the
     walker, "180" behind. Subject k is a pure function of (seed, k): more subjects never change the first ones.
@@ -68,7 +68,7 @@ class SyntheticConfig:
 
 
 class Summary(NamedTuple):
-    """What a run of write_walkers did; sequences found were there from an earlier run."""
+    """Result of write_walkers; sequences found were there from an earlier run."""
 
     subjects: int
     sequences_written: int

@@ -53,7 +53,7 @@ def _joint(*spreads: tuple[float, float]) -> dict[str, tuple]:
 
 @dataclass(frozen=True)
 class Joint:
-    """How a person moves a joint: variations of its curve in CURVES.
+    """Movement of a joint of a person: variations of its curve in CURVES.
 
     rest: degrees added; swing: factor on all harmonics; timing: percent of a stride; shape: factor on the second
     harmonic alone.

@@ -31,7 +31,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a data set is evaluated.
+    """Protocol of the evaluation of a data set.
 
     gallery, probes, galleries and distractors hold names: of a condition ("nm-01"), of a condition with `*` for any
     letters ("*bg*"), or of a sequence ("001/nm-01/090", also with `*`, or "001-nm-01-090" as OpenGait spells it).

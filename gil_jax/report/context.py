@@ -61,7 +61,7 @@ class Run:
 
     @property
     def kept_embeddings(self) -> Path:
-        """Where the embeddings of the evaluation are, if they were kept."""
+        """Path of the embeddings of the evaluation, if they were kept."""
         return self._evaluation.path.with_suffix(".npz")
 
     @cached_property

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 class Legend(NamedTuple):
-    """What colours and shapes stand for. entry: for each point the number of its entry."""
+    """Legend of colours and shapes. entry: for each point the number of its entry."""
 
     key: str
     title: str
