@@ -22,6 +22,7 @@ from gil_jax.errors import run_command
 from gil_jax.lettering import MUTED, PAPER, caption, measure, shorten_to, write
 
 _KINDS = "nm normal, bg with a bag, cl in a coat"
+LABEL_HEIGHT = 14  # pixels above each row of the sheet, so that no head hides the label
 
 
 def _cropped(frame: UInt8[np.ndarray, "h w"], height: int = 172, width: int = 104) -> UInt8[np.ndarray, "h2 w2"]:
@@ -45,6 +46,7 @@ def contact_sheet(config: SyntheticConfig, path: str | os.PathLike, people: int 
         for condition in _one_of_each_kind(config.conditions):
             sequences = [render_sequence(config, subject, condition, view) for view in config.views]
             row = np.hstack([_cropped(frames[len(frames) // 2]) for frames in sequences])
+            row = np.pad(row, [(LABEL_HEIGHT, 0), *[(0, 0)] * (row.ndim - 1)])
             write(row, f"{subject:03d} {condition}", (4, 2), colour=MUTED)
             rows.append(row)
     text = (
