@@ -63,6 +63,7 @@ def counted():
 def kept(tmp_path, monkeypatch):
     """A folder that the programs of this process are kept in."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", raising=False)  # tests of processes set it
     least = jax.config.values["jax_persistent_cache_min_compile_time_secs"]
     keep_compiled(str(tmp_path / "compiled"))
     compilation_cache.reset_cache()
