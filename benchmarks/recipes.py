@@ -40,6 +40,7 @@ from gil_jax.data.source import SilhouetteSource
 from gil_jax.evaluation.embedding import make_embed
 from gil_jax.evaluation.evaluator import Evaluator
 from gil_jax.evaluation.report import evaluate_table
+from gil_jax.figures import similarity
 from gil_jax.losses import make_loss
 from gil_jax.optim import make_optimizer, make_schedule
 from gil_jax.processes import keep_freed_memory
@@ -210,12 +211,6 @@ class Trainer:
             start + steps,
             np.arange(PEOPLE * SEQUENCES),
         )
-
-
-def similarity(embeddings: np.ndarray) -> np.ndarray:
-    """Cosines of the sequences, means over the parts: [n, p, d] -> [n, n]."""
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=-1, keepdims=True), 1e-12)
-    return np.einsum("ipd,jpd->ij", unit, unit) / unit.shape[1]
 
 
 def train_missing(runs: list[Run], folder: Path, walkers: Callable[[], Dataset], steps: int) -> None:

@@ -96,8 +96,7 @@ def _rank_set(
     precision, penalty = np.full(first.shape, np.nan), np.full(first.shape, np.nan)
     own, other = np.full((2, len(probes)), np.inf, np.float32)
     genuine, both = np.zeros((2, BINS), np.int64)
-    # With a single view there is nothing but identical views.
-    identical = apart and len(set(views[probes].tolist()) | set(views[gallery].tolist())) > 1
+    identical = leaves_identical_out(protocol, views[probes], views[gallery])
     embeddings = RowsOf(table.embeddings, probes)
     blocks = distances.rows(embeddings) if rerank is None else rerank_rows(embeddings, distances, *rerank)
     for place, block in blocks:
@@ -131,6 +130,13 @@ def _rank_set(
         genuine,
         both - genuine,
     )
+
+
+def leaves_identical_out(
+    protocol: Protocol, probe_views: Shaped[np.ndarray, " a"], gallery_views: Shaped[np.ndarray, " b"]
+) -> bool:
+    """Tell whether identical views are left out; with a single view there is nothing but identical views."""
+    return protocol.compare == "apart" and len({*probe_views.tolist(), *gallery_views.tolist()}) > 1
 
 
 def _own(people: Shaped[np.ndarray, " a"], enrolled: Shaped[np.ndarray, " b"]) -> Int[np.ndarray, "a r"]:

@@ -20,17 +20,25 @@ def count(number: int, one: str, more: str) -> str:
     return f"{number:,} {one if number == 1 else more}"
 
 
-@cache
-def _environment() -> jinja2.Environment:
+def make_environment() -> jinja2.Environment:
+    """Make the environment of the templates of this package: text is escaped, and an unknown name is an error."""
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
-        loader=jinja2.FunctionLoader(lambda name: files("gil_jax.report").joinpath(name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(read_text),
     )
     environment.filters |= {"name": blocks.name, "plain": plain}
     return environment
+
+
+_environment = cache(make_environment)
+
+
+def read_text(file: str) -> str:
+    """Read a file of this package."""
+    return files("gil_jax.report").joinpath(file).read_text(encoding="utf-8")
 
 
 def plain(text: object, most: int = 0) -> str:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from gil_jax.data.lookups import Lookup, Protocol, compared_views, lookups
 from gil_jax.evaluation.distances import GalleryDistances
+from gil_jax.evaluation.ranking import leaves_identical_out
 from gil_jax.evaluation.reranking import rerank_rows
 from gil_jax.types import EmbeddingTable, RowsOf
 
@@ -92,8 +93,7 @@ def _find_in_set(
     probes = lookup.probes[chosen]
     names = sorted(set(views[gallery].tolist())) if apart else ["all"]
     group = np.searchsorted(names, views[gallery]) if apart else np.zeros(len(gallery), np.int64)
-    # With a single view there is nothing but identical views.
-    identical = apart and len({*views[lookup.probes].tolist(), *names}) > 1
+    identical = leaves_identical_out(protocol, views[lookup.probes], views[gallery])
     counted = np.array([[not identical or view != name for name in names] for view in views[probes].tolist()], bool)
     counted = counted.reshape(len(probes), len(names))
     rows = np.full((2, len(probes), len(names)), -1, np.int64)

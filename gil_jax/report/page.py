@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
-import jinja2
 from markupsafe import Markup
 
 from gil_jax.data.files import write_atomically
@@ -27,6 +26,7 @@ from gil_jax.report import (
 )
 from gil_jax.report.blocks import Missing, Note, Section
 from gil_jax.report.context import Context, open_context
+from gil_jax.report.fragments import make_environment, read_text
 
 # Sections in the order of the page: (anchor, title, function). A function that raises Missing leaves a note.
 SECTIONS: tuple[tuple[str, str, Callable[[Context], Section]], ...] = (
@@ -64,17 +64,11 @@ def write_page(workdirs: Sequence[str | Path], out: str | Path | None, step: int
 
 def render(context: Context, sections: Sequence[Section]) -> str:
     """Write the page: style, scripts and figures are in it, and it may load nothing from anywhere."""
-    environment = jinja2.Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        loader=jinja2.FunctionLoader(lambda name: _text(name)),
-    )
-    environment.filters |= {"name": blocks.name, "cell": _cell, "numeric_columns": _numeric_columns}
+    environment = make_environment()
+    environment.filters |= {"cell": _cell, "numeric_columns": _numeric_columns}
     environment.tests |= {kind.__name__.lower(): _is(kind) for kind in get_args(blocks.Block)}
     environment.tests["numeric"] = _is_numeric
-    style, script = ("\n".join(_text(file) for file in _package_files(suffix)) for suffix in (".css", ".js"))
+    style, script = ("\n".join(read_text(file) for file in _package_files(suffix)) for suffix in (".css", ".js"))
     style += svg.heat_colors(tables.LEVELS)
     return environment.get_template("report.html.j2").render(
         title=_title(context),
@@ -132,10 +126,6 @@ def _is(kind: type) -> Callable[[object], bool]:
 
 def _package_files(suffix: str) -> list[str]:
     return sorted(file.name for file in files("gil_jax.report").iterdir() if file.name.endswith(suffix))
-
-
-def _text(name: str) -> str:
-    return files("gil_jax.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(content: str) -> str:
